@@ -1,0 +1,79 @@
+"""A problem is what SGD minimises: per-sample losses over a fixed set of rows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+
+class Problem(eqx.Module):
+    r"""Empirical risk of per-sample losses, with an optional ridge penalty.
+
+    .. math:: L_n(\theta) = \frac1n \sum_{i=1}^n \ell(\theta, z_i) + \frac{r}{2}\|\theta\|^2
+
+    The rows ``data`` and the penalty ``ridge`` are traced arguments of every compiled
+    function that receives the problem, never constants baked into it.
+
+    Parameters
+    ----------
+    losses
+        ``losses(theta, data) -> (n,)``, the loss of every row, without the penalty.
+    data
+        Pytree of arrays whose leading axis has the length ``n``.
+    ridge
+        Penalty coefficient ``r >= 0``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from sgdsim import Problem
+    >>> rows = jnp.array([1.0, 2.0, 3.0])
+    >>> mean_estimation = Problem(lambda theta, z: 0.5 * (theta - z) ** 2, rows)
+    >>> float(mean_estimation.empirical_risk(jnp.array(2.0)))
+    0.3333333432674408
+    """
+
+    losses: Callable[..., Array] = eqx.field(static=True)
+    data: PyTree
+    ridge: Float[Array, ""] | float = 0.0
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return jax.tree.leaves(self.data)[0].shape[0]
+
+    def per_sample_losses(self, theta: PyTree) -> Float[Array, " n"]:
+        """Loss of every row; each carries the whole penalty, so that their mean is the risk."""
+        losses = self.losses(theta, self.data)
+        return losses + 0.5 * jnp.asarray(self.ridge, losses.dtype) * squared_norm(theta)
+
+    def empirical_risk(self, theta: PyTree) -> Float[Array, ""]:
+        """Penalised empirical risk at ``theta``."""
+        return jnp.mean(self.per_sample_losses(theta))
+
+    def take(self, rows: Int[Array, " batch"]) -> "Problem":
+        """Give the same problem on a subset of the rows (a minibatch)."""
+        return Problem(self.losses, jax.tree.map(lambda a: a[rows], self.data), self.ridge)
+
+    def astype(self, dtype: Any) -> "Problem":
+        """Give the same problem with floating-point data in another precision."""
+        return Problem(self.losses, cast(self.data, dtype), jnp.asarray(self.ridge, dtype))
+
+
+def squared_norm(theta: PyTree) -> Float[Array, ""]:
+    """Squared Euclidean norm over all leaves of a pytree."""
+    # sum() starts at the weakly typed 0, which keeps the dtype of the leaves under x64.
+    return jnp.asarray(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(theta)))
+
+
+def cast(tree: PyTree, dtype: Any) -> PyTree:
+    """Convert the floating-point leaves of a pytree to ``dtype`` and leave the others."""
+
+    def convert(leaf):
+        leaf = jnp.asarray(leaf)
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(convert, tree)
