@@ -1,0 +1,69 @@
+"""The fused diffrax term: drift and diffusion of the SDE of SGD in one backward pass."""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from sgdsim.dynamics._noise import AbstractGradientNoise
+from sgdsim.problems import Problem
+
+
+class StepNoise(diffrax.AbstractPath):
+    """The normals of one step as a diffrax path; the clock counts steps, so it is exact.
+
+    diffrax forms real times in the precision of the state; keys or step sizes that depend on
+    them would make results depend on the length of the run. Here neither does.
+    """
+
+    normals: PyTree
+
+    @property
+    def t0(self):
+        """Start of the path."""
+        return -jnp.inf
+
+    @property
+    def t1(self):
+        """End of the path."""
+        return jnp.inf
+
+    def evaluate(self, t0, t1=None, left=True, use_levy=False):
+        """Give the normals of the step, whatever the interval."""
+        return self.normals
+
+
+class FusedTerm(diffrax.AbstractTerm):
+    r"""The Ito SDE :math:`d\theta = -\nabla L_n\,dt + \sqrt{\eta\Sigma(\theta)}\,dW` as one term.
+
+    The state is ``(theta, risk)``; starting a step with ``risk = 0`` ends it with the empirical
+    risk at the *start* of the step, a by-product of the same pass. Euler with ``h = eta`` is
+    Gaussian SGD itself.
+    """
+
+    problem: Problem
+    noise: AbstractGradientNoise
+    path: StepNoise
+    step_size: Float[Array, ""]
+    learning_rate: Float[Array, ""]
+
+    def vf(self, t, y, args):
+        """Forward pass; the pullback is the matrix-free diffusion."""
+        theta, _ = y
+        losses, pullback = jax.vjp(self.problem.per_sample_losses, theta)
+        return pullback, jnp.mean(losses), theta
+
+    def contr(self, t0, t1, **kwargs):
+        """Give the normals of the step."""
+        return self.path.evaluate(t0, t1)
+
+    def prod(self, vf, control):
+        """Backward pass with drift and noise in one cotangent."""
+        pullback, risk, theta = vf
+        clock = self.step_size, self.learning_rate, self.problem.n
+        increment = self.noise.increment(lambda c: pullback(c)[0], control, theta, clock)
+        return increment, risk
+
+    def is_vf_expensive(self, t0, t1, y, args):
+        """Tell Runge-Kutta solvers to use the product only."""
+        return True
