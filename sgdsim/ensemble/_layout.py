@@ -1,0 +1,75 @@
+"""Where trajectories run: devices, and how the trajectories of one device are mapped."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+from jax.sharding import AxisType, PartitionSpec
+from jaxtyping import PyTree
+
+Mapping = Literal["map", "vmap"]
+_AXIS = "trajectory"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How an ensemble is spread: over ``devices``, and by ``mapping`` within each.
+
+    ``map`` runs the trajectories of a device one after another, which keeps the activations of
+    a small network in cache; ``vmap`` runs them together, which an accelerator needs. The two
+    differ in the last bits (other matrix kernels), so both numbers belong to the provenance.
+    """
+
+    mapping: Mapping
+    devices: int
+
+    def padded(self, trajectories: int) -> int:
+        """Smallest multiple of the device count that holds all trajectories."""
+        return -(-trajectories // self.devices) * self.devices
+
+
+def choose_layout(mapping: str = "auto", devices: int | str = "auto") -> Layout:
+    """Resolve ``auto``: all devices; ``map`` on CPU and ``vmap`` on accelerators."""
+    available = jax.device_count()
+    count = available if isinstance(devices, str) else min(devices, available)
+    if mapping == "vmap" or (mapping == "auto" and jax.default_backend() != "cpu"):
+        return Layout("vmap", count)
+    return Layout("map", count)
+
+
+def use_host_devices(devices: int | str = "auto") -> None:
+    """Make one JAX device per CPU core (or ``devices`` of them), if JAX has not started yet."""
+    count = len(os.sched_getaffinity(0)) if isinstance(devices, str) else devices
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # the backends exist already; the caller's devices are used as they are
+        return
+
+
+def map_ensemble(
+    layout: Layout, function: Callable[..., PyTree], mapped: tuple[Any, ...], shared: PyTree
+) -> PyTree:
+    """Apply ``function(*member, shared)`` to every member along the leading axes of ``mapped``.
+
+    With several devices it is a ``shard_map``: no collective operation is ever inserted.
+    """
+
+    def block(mapped: tuple[Any, ...], shared: PyTree) -> PyTree:
+        if layout.mapping == "vmap":
+            return jax.vmap(lambda member: function(*member, shared))(mapped)
+        return jax.lax.map(lambda member: function(*member, shared), mapped)
+
+    if layout.devices == 1:
+        return block(mapped, shared)
+    mesh = jax.make_mesh(
+        (layout.devices,),
+        (_AXIS,),
+        axis_types=(AxisType.Auto,),
+        devices=jax.devices()[: layout.devices],
+    )
+    split, whole = PartitionSpec(_AXIS), PartitionSpec()
+    return jax.shard_map(
+        block, mesh=mesh, in_specs=(split, whole), out_specs=split, check_vma=False
+    )(mapped, shared)

@@ -1,0 +1,194 @@
+"""The compiled loop: many trajectories, one program, one time chunk after another."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key, PyTree
+
+from sgdsim.dynamics import AbstractStepper
+from sgdsim.ensemble._layout import Layout, map_ensemble
+from sgdsim.ensemble._track import AbstractRegion, Track, start_track, update_track
+from sgdsim.problems import Problem
+
+#: ``observer(problem, theta) -> {name: scalar}``, evaluated at recorded steps.
+Observer = Callable[[Problem, PyTree], dict[str, Array]]
+
+
+class EnsembleState(eqx.Module):
+    """Iterates and records of all trajectories, the whole state of a run beside its step."""
+
+    theta: PyTree
+    track: Track
+
+
+class Chunk(NamedTuple):
+    """One finished time chunk.
+
+    Attributes
+    ----------
+    start, stop
+        The chunk took the ensemble from step ``start`` to step ``stop``.
+    records
+        Observables, each of shape ``(trajectory, recorded step)``, at the steps ``start``,
+        ``start + record_every``, ... below ``stop``.
+    state
+        State at ``stop``.
+    """
+
+    start: int
+    stop: int
+    records: dict[str, Array]
+    state: EnsembleState
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Steps of a run: how many, how often recorded, how many in one compiled chunk."""
+
+    steps: int
+    record_every: int
+    chunk_steps: int
+
+    def __post_init__(self):
+        if self.chunk_steps % self.record_every or self.steps % self.chunk_steps:
+            raise ValueError(
+                f"chunk_steps ({self.chunk_steps}) must be a multiple of record_every "
+                f"({self.record_every}) and divide steps ({self.steps})."
+            )
+
+
+class Ensemble(eqx.Module):
+    """Independent trajectories of one process on one problem.
+
+    Parameters
+    ----------
+    problem, stepper, region
+        What is minimised, how theta moves, which set is watched.
+    observer
+        Extra observables at recorded steps; a pytree if it holds data.
+    schedule
+        Steps, record interval, chunk length.
+    layout
+        Devices and mapping.
+
+    Notes
+    -----
+    Every number in ``problem``, ``stepper`` and ``region`` is a traced argument of the compiled
+    program, so that other values (another learning rate, another radius) reuse it.
+    """
+
+    problem: Problem
+    stepper: AbstractStepper
+    region: AbstractRegion
+    observer: Observer
+    schedule: Schedule = eqx.field(static=True)
+    layout: Layout = eqx.field(static=True)
+
+    def start(self, theta: PyTree, trajectories: int) -> EnsembleState:
+        """All trajectories at ``theta``; padded to a multiple of the device count."""
+        copies = self.layout.padded(trajectories)
+        stacked = jax.tree.map(lambda a: jnp.broadcast_to(a, (copies, *a.shape)), theta)
+        return EnsembleState(
+            stacked,
+            eqx.filter_jit(eqx.filter_vmap(start_track, in_axes=(None, 0)))(self.region, stacked),
+        )
+
+    def keys(self, seed: int, trajectories: int, point: int = 0) -> Key[Array, " trajectory"]:
+        """One key per trajectory, whatever the size of the ensemble."""
+        root = jax.random.fold_in(jax.random.key(seed), point)
+        members = jnp.arange(self.layout.padded(trajectories))
+        return jax.vmap(lambda member: jax.random.fold_in(root, member))(members)
+
+    def run(
+        self, keys: Key[Array, " trajectory"], state: EnsembleState, start: int = 0
+    ) -> Iterator[Chunk]:
+        """Yield finished time chunks from step ``start`` to the last step."""
+        traced = jax.tree.map(_as_array, self)
+        for first in range(start, self.schedule.steps, self.schedule.chunk_steps):
+            state, records = advance(traced, keys, state, jnp.asarray(first, jnp.int32))
+            yield Chunk(first, first + self.schedule.chunk_steps, records, state)
+
+    def observe(self, state: EnsembleState) -> dict[str, Array]:
+        """Observables of the present state, each of shape ``(trajectory, 1)``."""
+        return _observe(jax.tree.map(_as_array, self), state)
+
+
+@eqx.filter_jit
+def advance(
+    ensemble: Ensemble, keys: Key[Array, " trajectory"], state: EnsembleState, start: Int[Array, ""]
+) -> tuple[EnsembleState, dict[str, Array]]:
+    """Advance every trajectory by one time chunk; one compilation per shape."""
+    arrays, static = eqx.partition(ensemble, eqx.is_array)
+
+    def one(key, state, shared):
+        arrays, start = shared
+        return _one_trajectory(eqx.combine(arrays, static), key, state, start)
+
+    return map_ensemble(ensemble.layout, one, (keys, state), (arrays, start))
+
+
+@eqx.filter_jit
+def _observe(ensemble: Ensemble, state: EnsembleState) -> dict[str, Array]:
+    arrays, static = eqx.partition(ensemble, eqx.is_array)
+
+    def one(state, arrays):
+        whole = eqx.combine(arrays, static)
+        record = _record(whole, state, whole.problem.empirical_risk(state.theta))
+        return jax.tree.map(lambda a: a[None], record)
+
+    return map_ensemble(ensemble.layout, one, (state,), arrays)
+
+
+def _one_trajectory(
+    ensemble: Ensemble, key: Key[Array, ""], state: EnsembleState, start: Int[Array, ""]
+) -> tuple[EnsembleState, dict[str, Array]]:
+    problem, stepper, schedule = ensemble.problem, ensemble.stepper, ensemble.schedule
+    halfway = schedule.steps // 2
+
+    def one_step(carry, step):
+        state, randomness = carry
+        theta, risk = stepper.step(problem, state.theta, randomness)
+        track, good = update_track(
+            state.track, ensemble.region, theta, step + 1, step + 1 > halfway
+        )
+        # A diverged trajectory keeps its last finite iterate; the others are not disturbed.
+        theta = jax.tree.map(lambda new, old: jnp.where(good, new, old), theta, state.theta)
+        # The normals of the next step are drawn here and carried: XLA then makes them once
+        # instead of once for each of their uses.
+        upcoming = stepper.draw(key, step + 1, problem, theta)
+        return (EnsembleState(theta, track), upcoming), risk
+
+    def block(carry, first):
+        state = carry[0]
+        carry, risk = one_step(carry, first)
+        if risk is None:
+            risk = problem.empirical_risk(state.theta)
+        record = _record(ensemble, state, risk)
+        rest = first + 1 + jnp.arange(schedule.record_every - 1, dtype=jnp.int32)
+        carry, _ = jax.lax.scan(lambda c, k: (one_step(c, k)[0], None), carry, rest)
+        return carry, record
+
+    blocks = schedule.chunk_steps // schedule.record_every
+    firsts = start + schedule.record_every * jnp.arange(blocks, dtype=jnp.int32)
+    randomness = stepper.draw(key, start, problem, state.theta)
+    (state, _), records = jax.lax.scan(block, (state, randomness), firsts)
+    return state, records
+
+
+def _record(ensemble: Ensemble, state: EnsembleState, risk: Array) -> dict[str, Array]:
+    """Observables of one trajectory; those of a diverged one are NaN."""
+    squared = ensemble.region.squared_distance(state.theta)
+    radius = jnp.asarray(ensemble.region.radius, squared.dtype)
+    record = {"loss": risk, "distance": jnp.sqrt(squared)}
+    record |= ensemble.observer(ensemble.problem, state.theta)
+    diverged = state.track.diverged
+    record = {name: jnp.where(diverged, jnp.nan, value) for name, value in record.items()}
+    return record | {"inside": (squared <= radius * radius) & ~diverged}
+
+
+def _as_array(leaf: Any) -> Any:
+    return jnp.asarray(leaf) if eqx.is_array_like(leaf) else leaf
