@@ -1,0 +1,219 @@
+r"""Certificates G1, G2, G3: the gap of an iterate that stays near a minimum of other rows.
+
+With the centre :math:`\theta_1` (one minimum, ``K = 1``), a radius ``r``, the ramp loss of margin
+:math:`\gamma`, its Lipschitz constant :math:`\lambda = \sqrt2/\gamma` and its range
+:math:`B_\ell = 1`,
+
+.. math::
+    S_j = \|A_j^{(1)}\|_2 + r,\qquad
+    \Lambda = \prod_j S_j\,\Big(\sum_j S_j^{-2}\Big)^{1/2},\qquad
+    \Delta = \lambda B_x \Lambda r .
+
+**Perturbation.** Change the layers of the network one at a time. Every matrix met on the way has
+spectral norm at most :math:`S_j`, so :math:`\|f_\theta(x)-f_{\theta'}(x)\| \le \|x\| \sum_j
+\prod_{i\ne j}S_i \|A_j-A'_j\|_2 \le \|x\|\Lambda\|\theta-\theta'\|` by Cauchy-Schwarz. The margin
+:math:`f_y-\max_{j\ne y}f_j` moves by at most :math:`|a|+|b| \le \sqrt2\,(a^2+b^2)^{1/2}` over two
+different coordinates, and the ramp is :math:`1/\gamma`-Lipschitz in it; hence
+:math:`|\ell(\theta,z)-\ell(\theta_1,z)| \le \Delta` for every possible row.
+
+**G1.** Hoeffding at the centre, and :math:`\Delta` twice (population and sample). The only random
+event is at the centre and does not know ``r``: G1 needs no union over radii and is evaluated at
+the radius itself.
+
+**G2, G3.** Half of :math:`\delta` pays for Hoeffding at the centre, once. The other half is divided
+among the radii of the grid: for each, McDiarmid (one row moves the supremum by at most
+:math:`2\Delta/n`, or :math:`2B_\ell/n`) and symmetrization bound the supremum of the centred class
+:math:`\ell(\theta,\cdot)-\ell(\theta_1,\cdot)` by
+:math:`2\,\mathrm E\,\mathcal R_n + \min(B_\ell,\Delta)\sqrt{2\log(2\,\mathrm{cells}/\delta)/n}`.
+Dudley: :math:`\mathcal R_n \le 4\alpha/\sqrt n + (12/n)\int_\alpha^{\infty}\sqrt{\log N}` with the
+covering number ``N`` in the Euclidean norm of the n values.
+
+*G2:* a ball in ``p`` dimensions has :math:`N \le (1+2r/\varepsilon)^p`, hence
+:math:`2\mathcal R_n \le 24\,\Delta\sqrt{p/n}\int_0^1\sqrt{\log(1+2/u)}\,du`, which is
+:math:`32.46\,\Delta\sqrt{p/n}`.
+
+*G3:* the covering theorem of Bartlett, Foster and Telgarsky with the centre as reference,
+:math:`\|(A_j-A_j^{(1)})^T\|_{2,1} \le \sqrt{w_j}\,r`, :math:`w_j` output rows:
+:math:`\log N \le (\lambda\|X\|_F R)^2\ln(2W^2+1)/\varepsilon^2`. With :math:`\alpha=1/\sqrt n`,
+:math:`2\mathcal R_n \le 8/n + 24\lambda\ln(n)\sqrt{\ln(2W^2+1)}\,\|X\|_F R/n`.
+Two details matter for a certificate:
+
+* McDiarmid on the supremum leaves the *expected* complexity, so the norm of the training inputs
+  must not be plugged in; :math:`\mathrm E\|X\|_F \le \sqrt n B_x` is used. (The empirical norm
+  would need a second concentration step.)
+* Maurey's sparsification gives a cover of log-size :math:`\lceil x\rceil\ln N_0`, with
+  :math:`x=a^2b^2/\varepsilon^2` and :math:`N_0=2W^2` points, but the theorem quotes
+  :math:`x\ln N_0`. Add 0 to the cover: an element longer than :math:`\varepsilon` is then
+  approximated by averages of only :math:`k=\lceil x\rceil-1<x` points, since their mean squared
+  error is at most :math:`(a^2b^2-\varepsilon^2)/k\le\varepsilon^2`. The cover has at most
+  :math:`1+N_0^k\le(N_0+1)^k` elements; hence :math:`2W^2+1`.
+"""
+
+import math
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from sgdsim.bounds._logdomain import log, log_sum, log_sum_over_layers, product_of_others
+from sgdsim.bounds._types import COMMON_ASSUMPTIONS, BoundInputs, Certificate, Evaluation, settle
+
+#: Integral of sqrt(log(1 + 2/u)) over u in (0, 1); a test recomputes it.
+ENTROPY_INTEGRAL = 1.3525813582548
+
+_PROJECT = "stagnation theory after Imaizumi & Schmidt-Hieber (explicit constants, this project)"
+_CHANGE = (
+    "Delta(r) = sqrt(2)/gamma B_x r prod_j S_j (sum_j S_j^-2)^(1/2), S_j = ||A_j(centre)||_2 + r"
+)
+_FIXED = "centre (minimum on independent reference rows), margin, grid"
+_ASSUMPTIONS = (
+    *COMMON_ASSUMPTIONS,
+    "the centre is independent of the training rows (one centre, K = 1)",
+    "the iterate is in the stagnation set",
+)
+
+
+def log_lipschitz(
+    inputs: BoundInputs, radius: Float[np.ndarray, "..."]
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "... layer"]]:
+    r"""Logarithms of :math:`\Lambda` and of :math:`\prod_{i\ne j}S_i`.
+
+    Parameters
+    ----------
+    inputs
+        Gives the spectral norms of the centre.
+    radius
+        ``r``, shape ``(...)``.
+
+    Returns
+    -------
+    log_constant
+        :math:`\log\Lambda`, shape ``(...)``: the network moves by at most
+        :math:`\|x\|\Lambda\|\theta-\theta'\|` in the ball.
+    log_others
+        Shape ``(..., layer)``.
+    """
+    others = product_of_others(log(inputs.reference.spectral_high + radius[..., None]))
+    return np.asarray(0.5 * log_sum_over_layers(2.0 * others)), others
+
+
+def _log_loss_change(inputs: BoundInputs, radius: Float[np.ndarray, "..."]) -> np.ndarray:
+    slope = 0.5 * math.log(2.0) - math.log(inputs.margin)
+    constant, _ = log_lipschitz(inputs, radius)
+    return np.asarray(slope + math.log(inputs.sample.input_bound) + constant + log(radius))
+
+
+def _hoeffding(log_inverse_probability: float, size: int) -> float:
+    return 0.5 * (math.log(log_inverse_probability) - math.log(2 * size))
+
+
+def _outside(inputs: BoundInputs) -> Bool[np.ndarray, "..."]:
+    if inputs.inside is None:
+        return np.zeros(inputs.radius.shape, dtype=bool)
+    return np.asarray(~inputs.inside)
+
+
+def _settle(
+    inputs: BoundInputs, log_value: np.ndarray, rounded: np.ndarray | None = None
+) -> Evaluation:
+    violations = {"norms not finite": np.asarray(~inputs.finite)}
+    if rounded is not None:
+        violations[f"radius above the grid, which ends at {inputs.grid.high:g}"] = np.asarray(
+            np.isnan(rounded)
+        )
+    violations["outside the stagnation set"] = _outside(inputs)
+    return settle(log_value, violations)
+
+
+def _centre(inputs: BoundInputs) -> Evaluation:
+    radius = np.where(inputs.finite, inputs.radius, np.nan)
+    centre = _hoeffding(-math.log(inputs.failure_probability), inputs.sample.size)
+    return _settle(inputs, log_sum(centre, math.log(2.0) + _log_loss_change(inputs, radius)))
+
+
+def _shared_terms(
+    inputs: BoundInputs, log_range: np.ndarray
+) -> tuple[float, Float[np.ndarray, "..."]]:
+    """Hoeffding at the centre and McDiarmid in every ball, each with half of delta."""
+    half = math.log(2.0) - math.log(inputs.failure_probability)
+    size = inputs.sample.size
+    ball = half + inputs.grid.log_cells
+    return _hoeffding(half, size), np.asarray(log_range + 0.5 * math.log(2.0 * ball / size))
+
+
+def _entropy_of_ball(inputs: BoundInputs) -> Evaluation:
+    radius = inputs.grid.ceil(inputs.radius)
+    change = _log_loss_change(inputs, radius)
+    per_row = inputs.reference.parameter_count / inputs.sample.size
+    complexity = math.log(24.0 * ENTROPY_INTEGRAL) + change + 0.5 * math.log(per_row)
+    centre, ball = _shared_terms(inputs, change)
+    return _settle(inputs, log_sum(centre, complexity, ball), radius)
+
+
+def _entropy_of_layers(inputs: BoundInputs) -> Evaluation:
+    radius = inputs.grid.ceil(inputs.radius)
+    size = inputs.sample.size
+    _, others = log_lipschitz(inputs, radius)
+    rows = np.array([shape[0] for shape in inputs.reference.shapes], dtype=np.float64)
+    layers = 0.5 * np.log(rows) + log(radius)[..., None] + others
+    covering = 1.5 * log_sum_over_layers(2.0 / 3.0 * layers)
+    dimension = math.log(2.0 * inputs.reference.largest_dimension**2 + 1.0)
+    factor = (
+        24.0
+        * (math.sqrt(2.0) / inputs.margin)
+        * math.log(size)
+        * math.sqrt(dimension)
+        * inputs.sample.input_bound
+        / math.sqrt(size)
+    )
+    change = _log_loss_change(inputs, radius)
+    centre, ball = _shared_terms(inputs, np.asarray(np.minimum(0.0, change)))
+    complexity = log_sum(math.log(8.0 / size), math.log(factor) + covering)
+    return _settle(inputs, log_sum(centre, complexity, ball), radius)
+
+
+CENTRE = Certificate(
+    name="G1",
+    formula=f"sqrt(ln(1/delta)/(2n)) + 2 Delta(r), {_CHANGE}",
+    source=f"{_PROJECT}, section 7.2, G1",
+    statement="with probability 1 - delta over the training rows, for all iterates at once",
+    population_loss="ramp",
+    empirical_loss="ramp",
+    fixed_in_advance="centre (minimum on independent reference rows), margin",
+    union_bound="nothing: the random event is at the centre, for every radius the same",
+    assumptions=_ASSUMPTIONS,
+    evaluate=_centre,
+)
+
+ENTROPY_OF_BALL = Certificate(
+    name="G2",
+    formula=(
+        "sqrt(ln(2/delta)/(2n)) + 32.46 Delta(r) sqrt(p/n) "
+        f"+ Delta(r) sqrt(2 ln(2 cells/delta)/n), {_CHANGE}, r rounded up to the grid"
+    ),
+    source=f"{_PROJECT}, section 7.2, G2",
+    statement="with probability 1 - delta over the training rows, for all iterates at once",
+    population_loss="ramp",
+    empirical_loss="ramp",
+    fixed_in_advance=_FIXED,
+    union_bound="radius",
+    assumptions=_ASSUMPTIONS,
+    evaluate=_entropy_of_ball,
+)
+
+ENTROPY_OF_LAYERS = Certificate(
+    name="G3",
+    formula=(
+        "sqrt(ln(2/delta)/(2n)) + 8/n + 24 sqrt(2)/gamma ln(n) sqrt(ln(2W^2+1)) B_x R(r)/sqrt(n) "
+        "+ min(1, Delta(r)) sqrt(2 ln(2 cells/delta)/n), "
+        f"R(r) = prod_j S_j (sum_j (sqrt(w_j) r/S_j)^(2/3))^(3/2), {_CHANGE}, "
+        "r rounded up to the grid"
+    ),
+    source=f"{_PROJECT}, section 7.2, G3, on the covering of arXiv:1706.08498, Theorem 3.3",
+    statement="with probability 1 - delta over the training rows, for all iterates at once",
+    population_loss="ramp",
+    empirical_loss="ramp",
+    fixed_in_advance=_FIXED,
+    union_bound="radius",
+    assumptions=_ASSUMPTIONS,
+    evaluate=_entropy_of_layers,
+)
