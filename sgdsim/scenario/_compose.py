@@ -45,11 +45,9 @@ class Document:
     leftovers: set[Path] = dataclasses.field(default_factory=set)
     problems: list[Problem] = dataclasses.field(default_factory=list)
 
-    def merge(
-        self, values: dict[str, Any], source: Callable[[Path], Origin], append: bool = True
-    ) -> None:
-        """Lay tables over this document; ``append``: claims are added, not replaced."""
-        self._merge_into(self.data, values, (), source, append)
+    def merge(self, values: dict[str, Any], source: Callable[[Path], Origin]) -> None:
+        """Lay the tables of a file over this document; ``source`` tells where it has a path."""
+        self._merge_into(self.data, values, (), source, append=True)
 
     def override(self, setting: str) -> None:
         """Apply one ``key=value`` of the command line; mistakes are added to ``problems``."""
@@ -62,16 +60,9 @@ class Document:
         holder: Any = self.data
         path: Path = ()
         while True:
-            part = parts[len(path)]
-            key: str | int = part
-            if isinstance(holder, list):
-                if not (part.isdecimal() and int(part) < len(holder)):
-                    wrong = f"there is no entry {part!r}: it has {len(holder)}, counted from 0"
-                    self.problems.append(Problem(path, wrong, Origin(SET)))
-                    return
-                key = int(part)
-            elif not isinstance(holder, dict):
-                wrong = f"is not a table, so {SET} {dotted(tuple(parts))} is not possible"
+            key = _key_in(holder, parts[len(path)])
+            if key is None:
+                wrong = _no_key(holder, parts, parts[len(path)])
                 self.problems.append(Problem(path, wrong, Origin(SET)))
                 return
             is_new = isinstance(holder, dict) and key not in holder
@@ -84,7 +75,7 @@ class Document:
         if isinstance(holder, list):
             self._replace(holder, key, value, path, lambda _: Origin(SET))
         else:
-            self._merge_into(holder, {str(key): value}, path, lambda _: Origin(SET), False)
+            self._merge_into(holder, {str(key): value}, path, lambda _: Origin(SET), append=False)
 
     def _merge_into(
         self,
@@ -189,7 +180,7 @@ def _read(file: pathlib.Path, name: str) -> tuple[dict[str, Any], dict[Path, int
         if error.errno == errno.EISDIR or file.is_dir():
             raise ScenarioError(f"{name} is a folder; give the path of a TOML file.") from None
         if error.errno == errno.ENOENT:
-            raise ScenarioError(f"There is no file {name}.{_similar_file(file)}") from None
+            raise ScenarioError(f"there is no file {name}.{_similar_file(file)}") from None
         raise ScenarioError(f"{name} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         byte = f"byte 0x{error.object[error.start]:02x} at position {error.start}"
@@ -206,6 +197,19 @@ def _read(file: pathlib.Path, name: str) -> tuple[dict[str, Any], dict[Path, int
     except RecursionError:
         raise ScenarioError(f"{name} is nested too deeply to be a scenario.") from None
     return values, locate_keys(text)
+
+
+def _key_in(holder: Any, part: str) -> str | int | None:
+    """Read a part of a ``--set`` key as key of a table or index of a list; None: it is neither."""
+    if isinstance(holder, list):
+        return int(part) if part.isdecimal() and int(part) < len(holder) else None
+    return part if isinstance(holder, dict) else None
+
+
+def _no_key(holder: Any, parts: list[str], part: str) -> str:
+    if isinstance(holder, list):
+        return f"there is no entry {part!r}: it has {len(holder)}, counted from 0"
+    return f"is not a table, so {SET} {dotted(tuple(parts))} is not possible"
 
 
 def _value(text: str) -> Any:

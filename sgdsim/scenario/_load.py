@@ -82,7 +82,7 @@ def _find(name_or_path: str | os.PathLike[str]) -> tuple[pathlib.Path, str]:
     if text and here.is_file():
         hint = f" Did you mean the file {str(here)!r}?"
     raise ScenarioError(
-        f"Unknown scenario {text!r}.{hint} Built in: {', '.join(names)}. "
+        f"unknown scenario {text!r}.{hint} Built in: {', '.join(names)}. "
         "For a scenario of your own, give the path of a file that ends in .toml."
     )
 

@@ -216,17 +216,17 @@ def test_unknown_names(write: Write) -> None:
     known = "Built in: stagnation, stagnation-mlp. "
     advice = "For a scenario of your own, give the path of a file that ends in .toml."
     hint = " Did you mean 'stagnation'? "
-    assert message("stagnatoin") == f"Unknown scenario 'stagnatoin'.{hint}{known}{advice}"
-    assert message("zzz") == f"Unknown scenario 'zzz'. {known}{advice}"
-    assert message("") == f"Unknown scenario ''. {known}{advice}"
+    assert message("stagnatoin") == f"unknown scenario 'stagnatoin'.{hint}{known}{advice}"
+    assert message("zzz") == f"unknown scenario 'zzz'. {known}{advice}"
+    assert message("") == f"unknown scenario ''. {known}{advice}"
     write("zzz.toml", "")
     assert "Did you mean the file 'zzz.toml'?" in message("zzz")
 
 
 def test_files_that_cannot_be_read(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     write("mine.toml", "")
-    assert message("mien.toml") == "There is no file mien.toml. Did you mean 'mine.toml'?"
-    assert message("nowhere/mine.toml") == "There is no file nowhere/mine.toml."
+    assert message("mien.toml") == "there is no file mien.toml. Did you mean 'mine.toml'?"
+    assert message("nowhere/mine.toml") == "there is no file nowhere/mine.toml."
     Path("folder.toml").mkdir()
     advice = "is a folder; give the path of a TOML file."
     assert message("folder.toml") == f"folder.toml {advice}"

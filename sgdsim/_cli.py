@@ -1,0 +1,258 @@
+"""The command line: scenario files in, run folders out.
+
+Nothing heavy is imported at the top, so that ``--help`` and completion answer at once.
+"""
+
+import contextlib
+import os
+import pathlib
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from sgdsim._errors import SgdsimError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_UNEXPECTED = 1
+_INTERRUPTED = 130
+
+
+def _complete_scenario(incomplete: str) -> list[str]:
+    from sgdsim.scenario import scenario_names
+
+    folder = os.path.dirname(incomplete)
+    found = pathlib.Path(folder).glob("*.toml")
+    files = sorted(os.path.join(folder, file.name) for file in found)
+    return [name for name in [*scenario_names(), *files] if name.startswith(incomplete)]
+
+
+ScenarioArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME_OR_FILE",
+        help="Name of a built-in scenario (see `sgdsim list`), or a TOML file.",
+        autocompletion=_complete_scenario,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one key, for example ensemble.trajectories=16. May be given several times.",
+    ),
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress and no tables; only errors.")
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _show_version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"sgdsim {_version()}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Simulate SGD, watch where it stagnates, and see how tight the theory's bounds are.
+
+    A scenario goes in, a labelled dataset comes out. To begin with:
+
+        $ sgdsim list
+
+        $ sgdsim run stagnation --set ensemble.trajectories=16
+    """
+
+
+@app.command("list")
+def list_command(debug: DebugOption = False) -> None:
+    """List the built-in scenarios."""
+    with _clear_errors(debug):
+        from sgdsim.scenario import list_scenarios
+
+        scenarios = list_scenarios()
+        width = max(len(name) for name, _ in scenarios)
+        for name, title in scenarios:
+            typer.echo(f"{name:<{width}}  {title}")
+
+
+@app.command()
+def show(
+    scenario: ScenarioArgument,
+    settings: SetOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Canonical JSON instead of commented TOML.")
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show a scenario completely, with an explanation of every key.
+
+    What it extends and what --set changes is filled in. The output is a scenario file itself, a
+    good start for one of your own:
+
+        $ sgdsim show stagnation > mine.toml
+
+        $ sgdsim show stagnation --set dynamics.kind=sgd
+    """
+    with _clear_errors(debug):
+        from sgdsim.scenario import load_scenario, to_toml
+
+        loaded = load_scenario(scenario, settings or ())
+        typer.echo(loaded.canonical_json() if as_json else to_toml(loaded), nl=as_json)
+
+
+@app.command()
+def schema(debug: DebugOption = False) -> None:
+    """Print the JSON schema of scenario files, for completion in an editor.
+
+    Save it, and begin your scenario files with the line "#:schema scenario.schema.json":
+
+        $ sgdsim schema > scenario.schema.json
+    """
+    with _clear_errors(debug):
+        import json
+
+        from sgdsim.scenario import scenario_schema
+
+        typer.echo(json.dumps(scenario_schema(), indent=2))
+
+
+@app.command()
+def doctor(debug: DebugOption = False) -> None:
+    """Check the installation; ends with status 1 if something is wrong.
+
+    Looks at versions and devices, at whether this JAX computes correctly, whether the current
+    folder can be written to, and whether the built-in scenarios load.
+    """
+    with _clear_errors(debug):
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        from sgdsim._doctor import diagnose
+
+        checks = diagnose(pathlib.Path.cwd())
+        table = Table("check", "status", "found", box=None)
+        for check in checks:
+            colour = "green" if check.status == "ok" else "bold red"
+            table.add_row(check.name, Text(check.status, colour), Text(check.detail))
+        Console().print(table)
+        if any(check.status == "failed" for check in checks):
+            raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    scenario: ScenarioArgument,
+    settings: SetOption = None,
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the run. Default: sgdsim-runs/<name of the scenario>.",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a run that is already there.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="The same as --set ensemble.seed=N.", metavar="N")
+    ] = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Run a scenario; the folder with dataset and figures is printed at the end.
+
+    A run that is interrupted can be finished with `sgdsim resume`.
+
+        $ sgdsim run stagnation
+
+        $ sgdsim run mine.toml --set dynamics.learning_rate=0.25 --seed 1 --out runs/second
+    """
+    with _clear_errors(debug):
+        from sgdsim.scenario import load_scenario
+
+        if seed is not None:
+            settings = [*(settings or ()), f"ensemble.seed={seed}"]
+        loaded = load_scenario(scenario, settings or ())
+        folder = out or pathlib.Path("sgdsim-runs", loaded.name)
+        # Mistakes in the scenario and a folder that is taken are told before JAX is imported.
+        from sgdsim.runs._output import check_output
+
+        check_output(folder, overwrite)
+        from sgdsim.runs._run import run as run_scenario
+
+        typer.echo(run_scenario(loaded, folder, overwrite=overwrite, quiet=quiet))
+
+
+@app.command()
+def resume(
+    store: Annotated[
+        pathlib.Path, typer.Argument(metavar="FOLDER", help="Folder of an interrupted run.")
+    ],
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Finish an interrupted run; the result is that of an uninterrupted one.
+
+    For example, after a run of the scenario stagnation was stopped:
+
+        $ sgdsim resume sgdsim-runs/stagnation
+    """
+    with _clear_errors(debug):
+        from sgdsim.runs._run import resume as resume_run
+
+        typer.echo(resume_run(store, quiet=quiet))
+
+
+def _version() -> str:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version("sgdsim")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed; in a checkout, run: pip install -e .)"
+
+
+@contextlib.contextmanager
+def _clear_errors(debug: bool) -> Iterator[None]:
+    """Show an error as one message and end with its status; the traceback only with ``--debug``."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except SgdsimError as error:
+        _fail(str(error), error.exit_code, debug)
+    except KeyboardInterrupt:
+        _fail("interrupted.", _INTERRUPTED, debug)
+    except Exception as error:
+        text = f"unexpected {type(error).__name__}: {error}"
+        advice = "" if debug else "\nRun the command again with --debug to see where it happened."
+        _fail(text + advice, _UNEXPECTED, debug)
+
+
+def _fail(message: str, status: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc(file=sys.stderr)
+    colour = None if os.environ.get("NO_COLOR") else typer.colors.RED
+    typer.secho(f"error: {message}", fg=colour, err=True)
+    raise typer.Exit(status)
