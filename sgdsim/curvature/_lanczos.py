@@ -23,7 +23,8 @@ class ExtremeEigenvalues(NamedTuple):
     residuals
         :math:`\|Av - \lambda v\|` of every Ritz pair: some eigenvalue lies that close.
     vectors
-        Ritz vectors as flat rows, shape ``(depth, p)``.
+        Ritz vectors as flat rows, shape ``(depth, p)``. If the Krylov space ends before
+        ``depth``, the missing ones are zero and repeat a value from within the range.
     """
 
     values: Float[Array, " depth"]
@@ -94,31 +95,40 @@ def lanczos(matvec: MatVec, start: PyTree, depth: int) -> ExtremeEigenvalues:
     def flat_matvec(v: Array) -> Array:
         return ravel_pytree(matvec(unravel(v)))[0]
 
-    decompose = decomp.tridiag_sym(depth, reortho="full", materialize=True, custom_vjp=False)
-    basis, tridiagonal, remainder, _ = decompose(flat_matvec, flat)
-    basis, tridiagonal, remainder = _stop_at_breakdown(
-        jnp.asarray(basis), jnp.asarray(tridiagonal), remainder
+    # Not matfree's tridiag_sym: it averages the two triangles, which hides a breakdown.
+    decompose = decomp.hessenberg(depth, reortho="full", custom_vjp=False)
+    basis, hessenberg, remainder, _ = decompose(flat_matvec, flat)
+    hessenberg = jnp.asarray(hessenberg)
+    below = jnp.append(jnp.diag(hessenberg, -1), jnp.linalg.norm(remainder))
+    basis, tridiagonal, coupling = _stop_at_breakdown(
+        jnp.asarray(basis), jnp.diag(hessenberg), below
     )
     values, coefficients = jnp.linalg.eigh(tridiagonal)
-    residuals = jnp.linalg.norm(remainder) * jnp.abs(coefficients[-1])
+    residuals = jnp.abs(coupling @ coefficients)
     return ExtremeEigenvalues(values, residuals, coefficients.T @ basis)
 
 
 def _stop_at_breakdown(
-    basis: Float[Array, "depth p"],
-    tridiagonal: Float[Array, "depth depth"],
-    remainder: Float[Array, " p"],
-) -> tuple[Array, Array, Array]:
-    """Cut off what follows an invariant subspace, where matfree divides zero by zero.
+    basis: Float[Array, "depth p"], diagonal: Float[Array, " depth"], below: Float[Array, " depth"]
+) -> tuple[Float[Array, "depth p"], Float[Array, "depth depth"], Float[Array, " depth"]]:
+    """Cut off what follows an invariant subspace, where matfree normalises rounding errors.
 
-    The cut part is decoupled and its diagonal set to a Rayleigh quotient, which lies between the
-    extreme Ritz values and so changes neither of them.
+    ``below[i]`` couples vector ``i`` to the next one. The cut part is decoupled, its vectors are
+    zero and its diagonal is set to a Rayleigh quotient, which lies between the extreme Ritz
+    values and so changes neither of them. Results: vectors, tridiagonal matrix, and the coupling
+    of the kept vectors to what comes after them, from which residuals are read off.
     """
-    valid = jnp.all(jnp.isfinite(basis), axis=1)
-    coupled = valid[:, None] & valid[None, :]
-    filler = jnp.where(valid, 0.0, tridiagonal[0, 0])
-    return (
-        jnp.where(valid[:, None], basis, 0.0),
-        jnp.where(coupled, tridiagonal, 0.0) + jnp.diag(filler),
-        jnp.where(jnp.isfinite(remainder), remainder, 0.0),
+    sizes = jax.lax.cummax(jnp.maximum(jnp.abs(diagonal), below))
+    # Written so that a NaN, too, ends the Krylov space.
+    goes_on = below[:-1] > 100 * jnp.finfo(basis.dtype).eps * sizes[:-1]
+    goes_on = jnp.append(jnp.isfinite(diagonal[:1]), goes_on)
+    valid = jax.lax.cummin(goes_on.astype(jnp.int32)) == 1
+
+    quotient = jnp.where(valid[0], diagonal[0], 0.0)
+    off = jnp.where(valid[1:], below[:-1], 0.0)
+    tridiagonal = (
+        jnp.diag(jnp.where(valid, diagonal, quotient)) + jnp.diag(off, 1) + jnp.diag(off, -1)
     )
+    last = valid & ~jnp.append(valid[1:], False)
+    coupling = jnp.where(last & jnp.isfinite(below), below, 0.0)
+    return jnp.where(valid[:, None], basis, 0.0), tridiagonal, coupling

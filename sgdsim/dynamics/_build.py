@@ -39,5 +39,5 @@ def build_stepper(scenario: Scenario) -> AbstractStepper:
     return SDE(eta, noise, dynamics.substeps if dynamics.kind == "sde" else 1)
 
 
-def _number(value: float):
+def _number(value: float | int):
     return jnp.asarray(float(value))  # an array is traced; a Python number would be a constant

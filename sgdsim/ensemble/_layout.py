@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
-from jax.sharding import AxisType, PartitionSpec
+import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 Mapping = Literal["map", "vmap"]
@@ -28,6 +29,25 @@ class Layout:
     def padded(self, trajectories: int) -> int:
         """Smallest multiple of the device count that holds all trajectories."""
         return -(-trajectories // self.devices) * self.devices
+
+    @property
+    def mesh(self) -> Mesh:
+        """Mesh of the devices along the trajectory axis."""
+        return jax.make_mesh(
+            (self.devices,),
+            (_AXIS,),
+            axis_types=(AxisType.Auto,),
+            devices=jax.devices()[: self.devices],
+        )
+
+    def place(self, members: PyTree) -> PyTree:
+        """Put arrays with a leading trajectory axis where the compiled programs want them.
+
+        Arrays placed otherwise would make the first call compile a program of its own.
+        """
+        if self.devices == 1:
+            return jax.tree.map(jnp.asarray, members)
+        return jax.device_put(members, NamedSharding(self.mesh, PartitionSpec(_AXIS)))
 
 
 def choose_layout(mapping: str = "auto", devices: int | str = "auto") -> Layout:
@@ -63,13 +83,7 @@ def map_ensemble(
 
     if layout.devices == 1:
         return block(mapped, shared)
-    mesh = jax.make_mesh(
-        (layout.devices,),
-        (_AXIS,),
-        axis_types=(AxisType.Auto,),
-        devices=jax.devices()[: layout.devices],
-    )
     split, whole = PartitionSpec(_AXIS), PartitionSpec()
     return jax.shard_map(
-        block, mesh=mesh, in_specs=(split, whole), out_specs=split, check_vma=False
+        block, mesh=layout.mesh, in_specs=(split, whole), out_specs=split, check_vma=False
     )(mapped, shared)

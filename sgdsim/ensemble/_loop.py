@@ -92,16 +92,16 @@ class Ensemble(eqx.Module):
         """All trajectories at ``theta``; padded to a multiple of the device count."""
         copies = self.layout.padded(trajectories)
         stacked = jax.tree.map(lambda a: jnp.broadcast_to(a, (copies, *a.shape)), theta)
-        return EnsembleState(
-            stacked,
-            eqx.filter_jit(eqx.filter_vmap(start_track, in_axes=(None, 0)))(self.region, stacked),
-        )
+        tracks = eqx.filter_jit(eqx.filter_vmap(start_track, in_axes=(None, 0)))
+        return self.layout.place(EnsembleState(stacked, tracks(self.region, stacked)))
 
     def keys(self, seed: int, trajectories: int, point: int = 0) -> Key[Array, " trajectory"]:
         """One key per trajectory, whatever the size of the ensemble."""
         root = jax.random.fold_in(jax.random.key(seed), point)
         members = jnp.arange(self.layout.padded(trajectories))
-        return jax.vmap(lambda member: jax.random.fold_in(root, member))(members)
+        return self.layout.place(
+            jax.vmap(lambda member: jax.random.fold_in(root, member))(members)
+        )
 
     def run(
         self, keys: Key[Array, " trajectory"], state: EnsembleState, start: int = 0

@@ -26,7 +26,7 @@ class Network(eqx.Module):
         Elementwise, 1-Lipschitz, zero at zero; a name of ``ACTIVATIONS``.
     """
 
-    weights: tuple[Float[Array, "rows cols"], ...]
+    weights: tuple[Float[Array, "_ _"], ...]
     activation: str = eqx.field(static=True, default="tanh")
 
     def __call__(self, inputs: Float[Array, "n features"]) -> Float[Array, "n classes"]:

@@ -85,7 +85,9 @@ def linearised_mean_squared_distance(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         powers = np.where(np.isinf(steps) & (decay < 1.0), 0.0, decay**steps)
         total = np.where(small, steps, (1.0 - powers) / np.where(small, 1.0, gap))
-    return learning_rate**2 / batch_size * np.sum(measure.weights * total, axis=1)
+        # A direction without noise counts for nothing, even where it would grow without limit.
+        terms = np.where(measure.weights > 0.0, measure.weights * total, 0.0)
+    return learning_rate**2 / batch_size * np.sum(terms, axis=1)
 
 
 def _measure_of(problem: Problem, theta: PyTree, depth: int, block: int) -> tuple[Array, Array]:

@@ -1,0 +1,31 @@
+# Two commands for a fresh clone: `make run` and `make test`. Both create .venv on first use.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+.PHONY: run test lint clean
+
+run: $(VENV)/installed
+	$(VENV)/bin/sgdsim run stagnation $(ARGS)
+
+test: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-%: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	@touch $@

@@ -1,0 +1,124 @@
+"""Certificates on the probed iterates: from weights and margins to the ``/bounds`` group."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from sgdsim.bounds import (
+    CERTIFICATES,
+    BoundInputs,
+    GeometricGrid,
+    TrainingSample,
+    evaluate_all,
+    generalization_gap,
+    layer_distances,
+    layer_norms,
+    tightness,
+)
+from sgdsim.problems import ClassificationTask, Network
+from sgdsim.runs._prepare import Setting
+from sgdsim.scenario import Scenario
+
+
+class Certifier:
+    """Evaluates all certificates of a run; everything fixed in advance is fixed here.
+
+    Parameters
+    ----------
+    scenario, task, setting
+        What runs. The centre of the certificates is the minimum on the *reference* rows, their
+        radius the radius of the stagnation set plus the distance between the two minima, rounded
+        up to a grid that a union bound pays for.
+    """
+
+    def __init__(self, scenario: Scenario, task: ClassificationTask, setting: Setting):
+        weights = [np.asarray(a, np.float64) for a in setting.reference.weights]
+        centre = [np.asarray(a, np.float64) for a in setting.centre.weights]
+        inputs = np.asarray(task.training.inputs, np.float64)
+        self._settings = scenario.bounds
+        self._weights = weights
+        self._reference = layer_norms(weights)
+        self._margin = float(setting.margin)
+        self._radius = float(setting.radius) + float(layer_distances(centre, weights).radius)
+        self._sample = TrainingSample(
+            size=len(inputs),
+            input_bound=task.input_bound,
+            frobenius=float(np.linalg.norm(inputs)),
+        )
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """Values of the dataset that do not change along the run."""
+        probability = 1.0 - self._settings.failure_probability
+        return {
+            "certificate_radius": self._radius,
+            "margin": self._margin,
+            "holds_with_probability": np.full(len(CERTIFICATES), probability),
+        }
+
+    def __call__(
+        self, theta: Network, margins: tuple[np.ndarray, np.ndarray], inside: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Evaluate on all trajectories of one probe.
+
+        Parameters
+        ----------
+        theta
+            Networks with a leading trajectory axis.
+        margins
+            On training and held-out rows, ``(trajectory, row)``; NaN for a diverged trajectory.
+        inside
+            Which trajectories are in the stagnation set, ``(trajectory,)``.
+
+        Returns
+        -------
+        dict
+            Variables of ``/bounds`` without the probe axis.
+        """
+        weights = [np.asarray(a, np.float64) for a in theta.weights]
+        norms = layer_norms(weights)
+        distances = layer_distances(weights, self._weights)
+        settings = self._settings
+        evaluations = evaluate_all(
+            BoundInputs(
+                reference=self._reference,
+                iterate=norms,
+                radius=np.full(inside.shape, self._radius),
+                sample=self._sample,
+                margin=self._margin,
+                failure_probability=settings.failure_probability,
+                grid=GeometricGrid(settings.grid_low, settings.grid_high, settings.grid_ratio),
+                inside=inside,
+            )
+        )
+        gaps = {
+            name: generalization_gap(
+                *margins, (bound.population_loss, bound.empirical_loss), self._margin
+            )
+            for name, bound in CERTIFICATES.items()
+        }
+        zero_one = generalization_gap(*margins, ("zero_one", "zero_one"), self._margin)
+        value = _stack([e.value for e in evaluations.values()])
+        gap = _stack([g.value for g in gaps.values()])
+        violated = _stack([e.assumption_violated for e in evaluations.values()])
+        vacuous = _stack([e.vacuous for e in evaluations.values()])
+        return {
+            "value": value,
+            "log_value": _stack([e.log_value for e in evaluations.values()]),
+            "assumption_violated": violated.astype(np.int8),
+            "vacuous": vacuous.astype(np.int8),
+            "generalization_gap": gap,
+            "generalization_gap_stderr": _stack([g.stderr for g in gaps.values()]),
+            "tightness": tightness(value, gap),
+            "zero_one_gap": zero_one.value,
+            "zero_one_gap_stderr": zero_one.stderr,
+            "spectral_norm_low": norms.spectral_low,
+            "spectral_norm_high": norms.spectral_high,
+            "frobenius_norm": norms.frobenius,
+            "distance_from_reference": distances.frobenius,
+        }
+
+
+def _stack(columns: list[Any]) -> Float[np.ndarray, "trajectory bound"] | np.ndarray:
+    return np.stack([np.asarray(column) for column in columns], axis=-1)

@@ -1,0 +1,144 @@
+"""After the last step: stay probability and its bounds, claims, figures, the finished dataset."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from sgdsim.plotting import save_figures
+from sgdsim.problems import ClassificationTask, cast, squared_norm
+from sgdsim.runs._claims import evaluate_claims, print_claims
+from sgdsim.runs._constants import BallConstants, stay_constants
+from sgdsim.runs._output import RunPaths
+from sgdsim.runs._prepare import Setting, recorded_steps
+from sgdsim.runs._progress import Reporter
+from sgdsim.runs._summary import print_summary
+from sgdsim.scenario import Scenario
+from sgdsim.stability import sde_verdict
+from sgdsim.stagnation import (
+    assumption_violation,
+    log_exit_bounds,
+    stay_lower_bound,
+    stay_probability,
+)
+from sgdsim.store import RunStore, open_run
+
+_CONDITIONAL = (
+    "The stay probability is conditional on the training rows: the set is a ball around the "
+    "minimum of the penalised empirical risk itself, so gradient and Hessian deviation "
+    "(eps_n, omega_n) are zero in S2."
+)
+
+
+def finish_run(
+    scenario: Scenario,
+    task: ClassificationTask,
+    constants: tuple[Setting, BallConstants],
+    paths: RunPaths,
+    reporter: Reporter,
+    began: float,
+) -> None:
+    """Complete the dataset, draw the figures, print the claims.
+
+    Parameters
+    ----------
+    scenario, task
+        What ran.
+    constants
+        The setting and the worst constants over sampled and visited points.
+    paths
+        Files of the run.
+    reporter
+        Terminal.
+    began
+        Start on the monotonic clock.
+    """
+    reporter.stage("evaluating bounds and claims")
+    store = RunStore.open(paths.partial)
+    tree = open_run(paths.partial)
+    steps = recorded_steps(scenario)
+    store.write("stagnation", _survival(scenario, tree, steps))
+    store.write("stagnation", _spread(tree))
+    origin = _stay_bounds(scenario, task, constants, store)
+    sharpness = float(
+        np.nanmax(tree["curvature"].to_dataset()["hessian_eigenvalue"].sel(eigen="largest"))
+    )
+    store.set_attrs(
+        {
+            "stay_statement": f"{_CONDITIONAL} Constants of the bounds: {origin}.",
+            "verdict": sde_verdict(scenario.dynamics.learning_rate, sharpness),
+        }
+    )
+    if scenario.claim:
+        store.write("claims", evaluate_claims(open_run(paths.partial), scenario.claim))
+    reporter.stage("drawing figures")
+    save_figures(open_run(paths.partial), paths.figures)
+    store.set_attrs({"wall_seconds": time.monotonic() - began})
+    store.set_status(0, "done")
+    store.finish(paths.store)
+    paths.checkpoint.unlink(missing_ok=True)
+    finished = open_run(paths.store)
+    print_summary(finished, paths, reporter.console)
+    print_claims(finished, reporter.console)
+
+
+def _survival(scenario: Scenario, tree: xr.DataTree, steps: np.ndarray) -> dict[str, np.ndarray]:
+    exits = np.asarray(tree["stagnation"].to_dataset()["exit_step"])
+    stay, low, high = stay_probability(exits, steps, scenario.stagnation.confidence)
+    return {
+        "stay_probability": stay,
+        "stay_probability_low": low,
+        "stay_probability_high": high,
+    }
+
+
+def _spread(tree: xr.DataTree) -> dict[str, np.ndarray]:
+    """Mean squared distance over the trajectories that have not diverged, with standard error."""
+    squares = tree["trajectory"].to_dataset()["distance"].astype(np.float64) ** 2
+    count = squares.notnull().sum("trajectory")
+    mean = squares.mean("trajectory").where(count > 0)
+    stderr = (squares.std("trajectory", ddof=1) / np.sqrt(count)).where(count > 1)
+    return {
+        "mean_squared_distance_ensemble": np.asarray(mean),
+        "mean_squared_distance_stderr": np.asarray(stderr),
+    }
+
+
+def _stay_bounds(
+    scenario: Scenario,
+    task: ClassificationTask,
+    constants: tuple[Setting, BallConstants],
+    store: RunStore,
+) -> str:
+    """Write constants and bounds; say where the constants come from, or why there is no bound."""
+    setting, worst = constants
+    start = cast(cast(setting.centre, scenario.compute.precision), jnp.float64)
+    offset = jax.tree.map(lambda a, b: a - b, start, setting.centre)
+    start_distance = float(jnp.sqrt(squared_norm(offset)))
+    ball = setting.centre, float(setting.radius), start_distance
+    stay, substeps, origin = stay_constants(scenario, task, worst, ball)
+    log_bounds = log_exit_bounds(stay, recorded_steps(scenario) * substeps)
+    stacked = np.stack([log_bounds[theory] for theory in ("S0", "S1", "S2")])
+    measured = {
+        name: value if np.isfinite(value) else np.nan for name, value in worst._asdict().items()
+    }
+    store.write(
+        "stagnation",
+        {
+            "log_exit_bound": stacked,
+            "stay_lower_bound": stay_lower_bound(stacked),
+            "contraction": stay.contraction,
+            "rsi": measured["rsi"],
+            "growth": measured["growth"],
+            "noise_operator_norm": measured["noise_operator_norm"],
+            "noise_trace": measured["noise_trace"],
+            "effective_rank": measured["noise_trace"] / measured["noise_operator_norm"],
+            "gradient_deviation": 0.0,
+            "hessian_deviation": 0.0,
+            "start_distance": start_distance,
+        },
+    )
+    violation = assumption_violation(stay)
+    return f"{origin}; no bound, because {violation}" if violation else origin

@@ -1,0 +1,264 @@
+"""Before the first step: minima, constants on the stagnation set, its radius, its convexity."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from sgdsim._errors import SgdsimError
+from sgdsim.bounds import auto_margin
+from sgdsim.dynamics import MinibatchNoise, build_noise
+from sgdsim.problems import (
+    ClassificationTask,
+    Network,
+    Problem,
+    Rows,
+    initial_network,
+    margins,
+    squared_norm,
+)
+from sgdsim.runs._constants import BallConstants, noise_constants, noise_draws, sampled_noise
+from sgdsim.scenario import Scenario
+from sgdsim.stagnation import (
+    CONDITIONS,
+    ConvexityRatios,
+    Minimum,
+    auto_radius,
+    find_minimum,
+    linearised_mean_squared_distance,
+    noise_spectral_measure,
+    sample_convexity,
+    summarise_convexity,
+)
+
+Report = Callable[[str], None]
+Values = dict[str, dict[str, Any]]
+
+_RADIUS_ROUNDS = 3
+
+
+class Setting(NamedTuple):
+    r"""What the rest of the run needs of the preparation; saved, and reloaded on resume.
+
+    Attributes
+    ----------
+    reference, centre
+        Minimum on the reference rows, and minimum on the training rows found from there.
+    margin
+        Ramp parameter gamma, fixed by the reference rows.
+    radius
+        ``delta`` of the stagnation set.
+    sampled
+        Constants of the ball, as far as sampling it before the run tells.
+    """
+
+    reference: Network
+    centre: Network
+    margin: float
+    radius: float
+    sampled: BallConstants
+
+
+def prepare(scenario: Scenario, task: ClassificationTask, report: Report) -> tuple[Setting, Values]:
+    """Find the minima, choose the radius, sample the ball.
+
+    Parameters
+    ----------
+    scenario, task
+        What to run.
+    report
+        ``report(text)`` tells what goes on.
+
+    Returns
+    -------
+    setting
+        What the run needs.
+    values
+        What the dataset keeps, by group and variable.
+    """
+    report("searching the minimum on the reference rows")
+    settings = scenario.minimum.tolerance, scenario.minimum.max_iterations
+    start = initial_network(scenario, task)
+    reference = find_minimum(_float64(task, task.reference), start, *settings)
+    report("searching the minimum on the training rows")
+    problem = _float64(task, task.training)
+    centre = find_minimum(problem, reference.theta, *settings)
+    report("measuring the noise, choosing the radius")
+    noise = build_noise(scenario)
+    at_minimum = noise_constants(noise, problem, centre.theta)
+    linearised = _linearised(scenario, problem, centre.theta)
+    radius = _radius(scenario, task, (problem, centre.theta), float(linearised[-1]))
+    report("sampling the convexity of the ball")
+    ratios = _convexity(scenario, (problem, centre), radius)
+    sampled = sampled_noise(noise, problem, centre.theta, radius).merge(
+        _convexity_constants(ratios)
+    )
+    setting = Setting(
+        reference.theta, centre.theta, _margin(scenario, task, reference.theta), radius, sampled
+    )
+    values = {
+        "stagnation": {
+            "radius": radius,
+            "noise_operator_norm_at_minimum": at_minimum.noise_operator_norm,
+            "noise_trace_at_minimum": at_minimum.noise_trace,
+            "linearised_mean_squared_distance": linearised,
+            **_convexity_values(ratios, scenario.stagnation.confidence),
+        },
+        "curvature": _minimum_values(reference, centre),
+    }
+    return setting, values
+
+
+def recorded_steps(scenario: Scenario) -> np.ndarray:
+    """List the steps at which observables are recorded."""
+    ensemble = scenario.ensemble
+    return np.arange(0, ensemble.steps + 1, ensemble.record_every, dtype=np.int32)
+
+
+def convexity_radii(radius: float, count: int) -> np.ndarray:
+    """Radii at which the convexity is sampled, log-spaced up to the radius of the set."""
+    return radius * np.geomspace(0.05, 1.0, count)
+
+
+def _float64(task: ClassificationTask, rows: Rows) -> Problem:
+    return task.problem(rows).astype(jnp.float64)
+
+
+def _margin(scenario: Scenario, task: ClassificationTask, reference: Network) -> float:
+    if scenario.bounds.margin != "auto":
+        return float(scenario.bounds.margin)
+    return auto_margin(np.asarray(margins(reference, task.reference)))
+
+
+def _linearised(scenario: Scenario, problem: Problem, theta: Network) -> Float[np.ndarray, " step"]:
+    """Discrete Lyapunov value at every recorded step; NaN without minibatch noise.
+
+    An Euler substep of length ``h = eta/m`` is a step with learning rate ``h`` and ``m`` times
+    the noise.
+    """
+    steps = recorded_steps(scenario)
+    noise = build_noise(scenario)
+    if not isinstance(noise, MinibatchNoise):
+        return np.full(len(steps), np.nan)
+    dynamics = scenario.dynamics
+    substeps = dynamics.substeps if dynamics.kind == "sde" else 1
+    measure = noise_spectral_measure(problem, theta)
+    batch_size = float(noise.batch_size) / substeps
+    return linearised_mean_squared_distance(
+        measure, dynamics.learning_rate / substeps, batch_size, steps * substeps
+    )
+
+
+def _radius(
+    scenario: Scenario,
+    task: ClassificationTask,
+    around: tuple[Problem, Network],
+    spread: float,
+) -> float:
+    r"""Radius of the set: the number in the scenario, or formula (6.3) for ``auto``.
+
+    The modulus is the proved strong convexity where there is one. A network has none: in its
+    flattest directions the modulus is nearly zero, and (6.3) would be of no use. There the
+    modulus is the one that explains the ``spread`` of the linearised dynamics,
+    :math:`\mu = \eta\bar\tau/(2 E\|u\|^2)`: a sensible set, not a guarantee. The noise on the
+    ball depends on its radius, so the formula is iterated a few times.
+    """
+    if scenario.stagnation.radius != "auto":
+        return float(scenario.stagnation.radius)
+    problem, centre = around
+    noise = build_noise(scenario)
+    known = task.known_curvature(centre)
+    constants = noise_constants(noise, problem, centre)
+    eta = scenario.dynamics.learning_rate
+    modulus = known[0] if known else eta * constants.noise_trace / (2 * spread)
+    if noise is None or not modulus > 0:
+        raise SgdsimError(
+            "stagnation.radius = 'auto' needs gradient noise and a positive curvature modulus "
+            "(a ridge for softmax, minibatch noise for a network); give the radius as a number."
+        )
+    radius = 0.0
+    for _ in range(_RADIUS_ROUNDS):
+        radius = auto_radius(
+            eta,
+            modulus,
+            constants.noise_operator_norm,
+            constants.noise_trace,
+            scenario.ensemble.steps,
+            scenario.stagnation.failure_probability,
+        )
+        constants = sampled_noise(noise, problem, centre, radius)
+    return radius
+
+
+def _minimum_values(reference: Minimum, centre: Minimum) -> dict[str, Any]:
+    (low, low_residual), (high, high_residual) = centre.spectrum.smallest, centre.spectrum.largest
+    between = jax.tree.map(lambda a, b: a - b, centre.theta, reference.theta)
+    return {
+        "minimum_gradient_norm": centre.gradient_norm,
+        "reference_minimum_gradient_norm": reference.gradient_norm,
+        "minimum_hessian_eigenvalue": np.array([high, low]),
+        "minimum_hessian_residual": np.array([high_residual, low_residual]),
+        "minimum_distance": float(jnp.sqrt(squared_norm(between))),
+    }
+
+
+def _convexity_values(ratios: ConvexityRatios, confidence: float) -> dict[str, Any]:
+    summary = summarise_convexity(ratios, confidence)
+    return {
+        "convexity_ratio_minimum": summary.minimum,
+        "convexity_ratio_quantile_01": summary.quantile_01,
+        "convexity_ratio_quantile_05": summary.quantile_05,
+        "convexity_ratio_quantile_50": summary.quantile_50,
+        "convexity_violation_fraction": summary.violation_fraction,
+        "convexity_violation_fraction_high": summary.violation_fraction_high,
+        "convexity_sample_size": summary.sample_size.astype(np.int32),
+        "convexity_ratio_by_direction": summary.minimum_by_family,
+    }
+
+
+def _convexity_constants(ratios: ConvexityRatios) -> BallConstants:
+    rsi = ratios.ratio[CONDITIONS.index("RSI")]
+    return BallConstants(
+        rsi=float(np.nanmin(rsi)),
+        growth=float(ratios.growth.max()),
+        contraction=float(ratios.contraction.max()),
+    )
+
+
+def _convexity(
+    scenario: Scenario,
+    around: tuple[Problem, Minimum],
+    radius: float,
+) -> ConvexityRatios:
+    """Sample the ratios along four families of directions at log-spaced radii up to ``radius``."""
+    problem, centre = around
+    settings = scenario.convexity
+    flat, unravel = ravel_pytree(centre.theta)
+    keys = jax.random.split(jax.random.key(settings.seed), settings.directions + 1)
+    ends = min(settings.eigenvectors, flat.size)
+    vectors = np.asarray(centre.spectrum.vectors)
+    directions = {
+        "random": np.asarray(
+            jax.random.normal(keys[-1], (settings.directions, flat.size), flat.dtype)
+        ),
+        "noise": np.asarray(noise_draws(problem, centre.theta, keys[:-1])),
+        "top": vectors[-ends:],
+        "bottom": vectors[:ends],
+    }
+
+    def value_and_grad(data: Problem, theta: Array):
+        return jax.value_and_grad(lambda v: data.empirical_risk(unravel(v)))(theta)
+
+    return sample_convexity(
+        value_and_grad,
+        problem,
+        np.asarray(flat),
+        np.concatenate(list(directions.values())),
+        convexity_radii(radius, settings.radii),
+        learning_rate=scenario.dynamics.learning_rate,
+        families=[name for name, rows in directions.items() for _ in rows],
+    )

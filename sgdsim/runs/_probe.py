@@ -1,0 +1,143 @@
+"""Probes: what is measured on the whole ensemble at the end of every time chunk, in float64."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+from sgdsim.curvature import (
+    batch_sharpness,
+    hessian_product,
+    hessian_trace,
+    lanczos,
+    noise_alignment,
+    probe_noise,
+    random_direction,
+)
+from sgdsim.dynamics import AbstractGradientNoise, build_noise
+from sgdsim.ensemble import EnsembleState, Layout, map_ensemble
+from sgdsim.problems import (
+    ClassificationTask,
+    Network,
+    Problem,
+    Rows,
+    cast,
+    margins,
+    squared_norm,
+)
+from sgdsim.scenario import Scenario
+
+_HESSIAN_DEPTH = 24
+_TRACE_PROBES = 8
+_SHARPNESS_BATCHES = 16
+
+
+class Prober(eqx.Module):
+    """Everything that a probe needs; data and numbers are traced.
+
+    Parameters
+    ----------
+    problem, held_out
+        Training problem and held-out rows, float64.
+    noise
+        Covariance model of the gradient noise of one step; ``None`` without noise.
+    centre
+        Minimum on the training rows, centre of the stagnation set.
+    learning_rate
+        ``eta``, for the contraction of one gradient step.
+    batch_size
+        Rows per batch for the batch sharpness; ``None`` if the process has no batches.
+    """
+
+    problem: Problem
+    held_out: Rows
+    noise: AbstractGradientNoise | None
+    centre: Network
+    learning_rate: Float[Array, ""]
+    batch_size: int | None = eqx.field(static=True)
+
+    def __call__(self, theta: Network) -> dict[str, Array]:
+        """Measure one iterate."""
+        theta = cast(theta, jnp.float64)
+        return self._curvature(theta) | self._geometry(theta) | self._margins(theta)
+
+    def _curvature(self, theta: Network) -> dict[str, Array]:
+        key = jax.random.key(0)  # probes use fixed start vectors, so that they are reproducible
+        problem = self.problem
+        product = hessian_product(problem.empirical_risk, theta)
+        ritz = lanczos(product, random_direction(key, theta), _HESSIAN_DEPTH)
+        (high, high_residual), (low, low_residual) = ritz.largest, ritz.smallest
+        trace = hessian_trace(problem, theta, jax.random.fold_in(key, 1), _TRACE_PROBES)
+        measured = {
+            "hessian_eigenvalue": jnp.stack([high, low]),
+            "hessian_residual": jnp.stack([high_residual, low_residual]),
+            "hessian_trace": trace.value,
+            "hessian_trace_stderr": trace.stderr,
+        }
+        if self.batch_size is not None:
+            key_of_batches = jax.random.fold_in(key, 2)
+            sharpness = batch_sharpness(
+                problem, theta, key_of_batches, self.batch_size, _SHARPNESS_BATCHES
+            )
+            measured |= {
+                "batch_sharpness": sharpness.value,
+                "batch_sharpness_stderr": sharpness.stderr,
+            }
+        if self.noise is None:
+            return measured
+        noise = probe_noise(self.noise, problem, theta, jax.random.fold_in(key, 3))
+        top = ravel_pytree(theta)[1](ritz.vectors[-1])
+        return measured | {
+            "noise_operator_norm": noise.operator_norm,
+            "noise_operator_norm_residual": noise.operator_norm_residual,
+            "noise_trace": noise.trace,
+            "noise_alignment": noise_alignment(self.noise, problem, theta, top, noise.trace),
+        }
+
+    def _geometry(self, theta: Network) -> dict[str, Array]:
+        """How one gradient step moves towards the minimum, from where the trajectory is."""
+        gradient = jax.grad(self.problem.empirical_risk)(theta)
+        offset = jax.tree.map(lambda a, b: a - b, theta, self.centre)
+        distance = jnp.sqrt(squared_norm(offset))
+        after = jax.tree.map(lambda u, g: u - self.learning_rate * g, offset, gradient)
+        inner = sum(jax.tree.leaves(jax.tree.map(lambda u, g: jnp.sum(u * g), offset, gradient)))
+        # At the minimum itself the ratios are 0/0: NaN, which the suprema leave out.
+        return {
+            "distance": distance,
+            "contraction": jnp.sqrt(squared_norm(after)) / distance,
+            "rsi": inner / distance**2,
+            "growth": jnp.sqrt(squared_norm(gradient)) / distance,
+        }
+
+    def _margins(self, theta: Network) -> dict[str, Array]:
+        """Margins of all rows, from which the bounded losses are made."""
+        return {
+            "training_margins": margins(theta, self.problem.data),
+            "held_out_margins": margins(theta, self.held_out),
+        }
+
+
+def build_prober(scenario: Scenario, task: ClassificationTask, centre: Network) -> Prober:
+    """Assemble the prober of a scenario around the minimum ``centre``."""
+    return Prober(
+        problem=task.problem(task.training).astype(jnp.float64),
+        held_out=cast(task.held_out, jnp.float64),
+        noise=build_noise(scenario),
+        centre=centre,
+        learning_rate=jnp.asarray(scenario.dynamics.learning_rate, jnp.float64),
+        batch_size=getattr(scenario.dynamics, "batch_size", None),
+    )
+
+
+@eqx.filter_jit
+def probe_ensemble(layout: Layout, prober: Prober, state: EnsembleState) -> dict[str, Array]:
+    """Probe every trajectory; what a diverged one would measure is NaN."""
+    arrays, static = eqx.partition(prober, eqx.is_array)
+
+    def one(state: EnsembleState, arrays: PyTree) -> dict[str, Array]:
+        measured = eqx.combine(arrays, static)(state.theta)
+        diverged = state.track.diverged
+        return {name: jnp.where(diverged, jnp.nan, value) for name, value in measured.items()}
+
+    return map_ensemble(layout, one, (state,), arrays)

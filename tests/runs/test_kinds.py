@@ -1,0 +1,106 @@
+"""Every kind of dynamics and model goes through the whole job, in this process."""
+
+import numpy as np
+import pytest
+
+import sgdsim
+from sgdsim._errors import SgdsimError
+from sgdsim.scenario import load_scenario
+
+pytestmark = pytest.mark.slow
+
+TINY = [
+    "problem.data.training=60",
+    "problem.data.reference=40",
+    "ensemble.trajectories=3",
+    "ensemble.steps=8",
+    "ensemble.record_every=2",
+    "ensemble.chunk_steps=4",
+    "convexity.directions=2",
+    "convexity.eigenvectors=1",
+    "convexity.radii=2",
+]
+
+
+def _run(tmp_path, name: str, *settings: str):
+    scenario = load_scenario(name, [*TINY, *settings])
+    return sgdsim.open_run(sgdsim.run(scenario, tmp_path / "run", quiet=True))
+
+
+def test_a_diverging_run_finishes_and_says_when(tmp_path):
+    tree = _run(
+        tmp_path,
+        "stagnation",
+        "dynamics.learning_rate=1e12",
+        "stagnation.radius=1.0",
+    )
+    trajectory = tree["trajectory"].to_dataset()
+    assert np.all(trajectory["status"] == 2)
+    assert np.all(trajectory["diverged_step"] > 0)
+    late = trajectory["step"] >= trajectory["diverged_step"]
+    assert trajectory["loss"].where(late).isnull().all()
+    assert trajectory["loss"].where(~late & (trajectory["step"] == 0), 0).notnull().all()
+    assert np.all(tree["stagnation"]["exited"] == 1)
+    assert "SDE invalid" in tree.attrs["verdict"]
+    last = tree["bounds"].to_dataset().isel(probe=-1)
+    assert last["value"].isnull().all()
+    assert np.all(last["assumption_violated"] == 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (["dynamics.kind=gd"], "no noise"),
+        (["dynamics.kind=sgd", "dynamics.batch_size=4"], "not Gaussian"),
+        (["dynamics.kind=sgd", "dynamics.replacement=false"], "not Gaussian"),
+        (["dynamics.noise.kind=isotropic", "dynamics.noise.variance=1e-4"], None),
+        (["dynamics.kind=sde", "dynamics.substeps=2"], None),
+        (["compute.precision=float64", "compute.mapping=vmap"], None),
+    ],
+)
+def test_every_kind_of_dynamics(tmp_path, settings, reason):
+    settings = ["stagnation.radius=1.0", *settings]
+    if "dynamics.kind=gd" in settings:  # a kind of its own: keys of the others are unknown to it
+        settings += ["dynamics={kind='gd', learning_rate=0.5}"]
+        settings.remove("dynamics.kind=gd")
+    tree = _run(tmp_path, "stagnation", *settings)
+    assert tree["trajectory"]["loss"].notnull().all()
+    bound = tree["stagnation"].to_dataset()["stay_lower_bound"].sel(theory="S2")
+    statement = tree.attrs["stay_statement"]
+    if reason is None:
+        assert bound.notnull().all()
+        assert "plug-in" in statement
+    else:
+        assert bound.isel(step=slice(1, None)).isnull().all()
+        assert reason in statement
+
+
+def test_an_sde_is_bounded_as_the_recursion_of_its_substeps(tmp_path):
+    whole = _run(tmp_path / "one", "stagnation", "stagnation.radius=1.0")
+    fine = _run(
+        tmp_path / "two",
+        "stagnation",
+        "stagnation.radius=1.0",
+        "dynamics.kind=sde",
+        "dynamics.substeps=8",
+    )
+    one, two = (
+        tree["stagnation"].to_dataset()["log_exit_bound"].sel(theory="S2").values[1:]
+        for tree in (whole, fine)
+    )
+    # Same process up to O(eta): the bounds must be close, and are not the same number.
+    np.testing.assert_allclose(one, two, rtol=0.1)
+    assert not np.array_equal(one, two)
+
+
+def test_a_network(tmp_path):
+    tree = _run(tmp_path, "stagnation-mlp", "problem.model.hidden=[4]", "problem.ridge=0.01")
+    assert tree["bounds"].sizes["layer"] == 2
+    assert float(tree["curvature"]["minimum_gradient_norm"]) < 1e-8
+    assert tree["bounds"]["value"].notnull().all()
+
+
+def test_auto_radius_without_noise_is_refused(tmp_path):
+    with pytest.raises(SgdsimError, match="give the radius as a number"):
+        _run(tmp_path, "stagnation", "dynamics={kind='gd', learning_rate=0.5}")
+    assert not (tmp_path / "run" / "run.zarr").exists()
