@@ -26,6 +26,7 @@ from .ensemble import (
     Layout as Layout,
     Schedule as Schedule,
     choose_layout as choose_layout,
+    no_observables as no_observables,
 )
 from .problems import Network as Network, Problem as Problem
 from .runs import resume as resume, run as run

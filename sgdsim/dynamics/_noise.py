@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from sgdsim._typing import Number
 from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._random import normal_like, step_normal
 from sgdsim.problems import Problem, squared_norm
@@ -68,7 +69,7 @@ class MinibatchNoise(AbstractGradientNoise):
     Source: Mori et al. 2022, equation 8 (covariance); stagnation theory section 3 (sampler).
     """
 
-    batch_size: Float[Array, ""] | float
+    batch_size: Number
 
     def __check_init__(self):
         check_positive("batch_size", self.batch_size)
@@ -111,7 +112,7 @@ class IsotropicNoise(AbstractGradientNoise):
         ``s``, the variance of the gradient noise per coordinate and step.
     """
 
-    variance: Float[Array, ""] | float
+    variance: Number
 
     def __check_init__(self):
         check_positive("variance", self.variance)

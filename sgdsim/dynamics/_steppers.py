@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from sgdsim._typing import Number
 from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._noise import AbstractGradientNoise
 from sgdsim.dynamics._term import FusedTerm, StepNoise
@@ -21,7 +22,7 @@ class AbstractStepper(eqx.Module):
     alone; the loop draws it one step ahead and carries it.
     """
 
-    learning_rate: eqx.AbstractVar[Float[Array, ""] | float]
+    learning_rate: eqx.AbstractVar[Number]
 
     def draw(
         self, key: Key[Array, ""], step: Int[Array, ""], problem: Problem, theta: PyTree
@@ -47,7 +48,7 @@ class AbstractStepper(eqx.Module):
 class GradientDescent(AbstractStepper):
     r"""Full-batch gradient descent :math:`\theta' = \theta - \eta\nabla L_n(\theta)`."""
 
-    learning_rate: Float[Array, ""] | float
+    learning_rate: Number
 
     def __check_init__(self):
         check_positive("learning_rate", self.learning_rate)
@@ -76,7 +77,7 @@ class MinibatchSGD(AbstractStepper):
         (covariance ``C/B * (n-B)/(n-1)``).
     """
 
-    learning_rate: Float[Array, ""] | float
+    learning_rate: Number
     batch_size: int = eqx.field(static=True)
     replacement: bool = eqx.field(static=True, default=True)
 
@@ -117,7 +118,7 @@ class SDE(AbstractStepper):
         ``m``; the step size is ``h = eta / m``. Each substep costs one backward pass.
     """
 
-    learning_rate: Float[Array, ""] | float
+    learning_rate: Number
     noise: AbstractGradientNoise
     substeps: int = eqx.field(static=True, default=1)
 
@@ -151,7 +152,7 @@ class SDE(AbstractStepper):
         return theta, risks[0]
 
 
-def gaussian_sgd(learning_rate: Float[Array, ""] | float, noise: AbstractGradientNoise) -> SDE:
+def gaussian_sgd(learning_rate: Number, noise: AbstractGradientNoise) -> SDE:
     r"""Gaussian SGD, :math:`\theta' = \theta - \eta(\nabla L_n(\theta) + \xi)`.
 
     It is the Euler step of the SDE with step size ``h = eta``; as a discrete process it keeps

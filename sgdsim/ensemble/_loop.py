@@ -99,9 +99,7 @@ class Ensemble(eqx.Module):
         """One key per trajectory, whatever the size of the ensemble."""
         root = jax.random.fold_in(jax.random.key(seed), point)
         members = jnp.arange(self.layout.padded(trajectories))
-        return self.layout.place(
-            jax.vmap(lambda member: jax.random.fold_in(root, member))(members)
-        )
+        return self.layout.place(jax.vmap(lambda member: jax.random.fold_in(root, member))(members))
 
     def run(
         self, keys: Key[Array, " trajectory"], state: EnsembleState, start: int = 0

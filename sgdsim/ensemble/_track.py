@@ -4,6 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from sgdsim._typing import Number
+
 #: Value of a step that never came.
 NEVER = -1
 
@@ -11,7 +13,7 @@ NEVER = -1
 class AbstractRegion(eqx.Module):
     """A set of parameters ``{theta: distance(theta) <= radius}``."""
 
-    radius: eqx.AbstractVar[Float[Array, ""] | float]
+    radius: eqx.AbstractVar[Number]
 
     def squared_distance(self, theta: PyTree) -> Float[Array, ""]:
         """Squared distance of ``theta`` from what the region surrounds."""

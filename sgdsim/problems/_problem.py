@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from sgdsim._typing import Number
+
 
 class Problem(eqx.Module):
     r"""Empirical risk of per-sample losses, with an optional ridge penalty.
@@ -38,7 +40,7 @@ class Problem(eqx.Module):
 
     losses: Callable[..., Array] = eqx.field(static=True)
     data: PyTree
-    ridge: Float[Array, ""] | float = 0.0
+    ridge: Number = 0.0
 
     @property
     def n(self) -> int:

@@ -14,8 +14,8 @@ from sgdsim.scenario import Claim
 def stay_bound_excess(tree: xr.DataTree) -> float:
     """Largest amount by which S2 exceeds the upper Clopper-Pearson limit of staying."""
     stagnation = tree["stagnation"].to_dataset()
-    bound = stagnation["stay_lower_bound"].sel(theory="S2")
-    return _largest(bound - stagnation["stay_probability_high"])
+    excess = stagnation["stay_lower_bound"].sel(theory="S2") - stagnation["stay_probability_high"]
+    return _largest(excess.where(stagnation["step"] > 0))  # at step 0 both are one
 
 
 def exit_bound(tree: xr.DataTree) -> float:

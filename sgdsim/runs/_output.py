@@ -7,6 +7,8 @@ from pathlib import Path
 
 from sgdsim._errors import StoreError
 
+_PROBE = ".sgdsim-writable"
+
 
 @dataclasses.dataclass(frozen=True)
 class RunPaths:
@@ -81,13 +83,16 @@ def check_output(out: Path, overwrite: bool) -> None:
             "--overwrite to discard it, or choose another --out."
         )
     ours = {paths.store.name, paths.partial.name, paths.state.name, paths.figures.name}
-    strangers = sorted(p.name for p in out.iterdir() if p.name not in ours) if out.is_dir() else []
+    # A killed run may leave hidden temporary files, which are ours as well.
+    remains = (f".{paths.store.name}", _PROBE)
+    found = sorted(p.name for p in out.iterdir()) if out.is_dir() else []
+    strangers = [name for name in found if name not in ours and not name.startswith(remains)]
     if strangers:
         raise StoreError(
             f"{out} holds files that are not of a run ({', '.join(strangers[:3])}); choose "
             "another --out."
         )
-    probe = out / ".sgdsim-writable"
+    probe = out / _PROBE
     created = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import jax
 from jaxtyping import Array, Float, PyTree
 
+from sgdsim._typing import Number
 from sgdsim.ensemble import AbstractRegion
 from sgdsim.problems import squared_norm
 
@@ -27,7 +28,7 @@ class Ball(AbstractRegion):
     """
 
     centre: PyTree
-    radius: Float[Array, ""] | float
+    radius: Number
 
     def squared_distance(self, theta: PyTree) -> Float[Array, ""]:
         """Squared Euclidean distance from the centre."""

@@ -104,7 +104,7 @@ def test_a_stopped_run_says_how_to_go_on(
 
 def test_a_disk_without_room_keeps_what_was_written(tmp_path, finish, tiny):
     out = tmp_path / "full"
-    # No file may grow beyond 16 blocks of 1024 bytes: the first large one fails as a full disk does.
+    # No file may grow beyond 16 blocks of 1024 bytes: the first large one fails.
     limited = ["bash", "-c", 'ulimit -f 16; exec "$@"', "bash", *tiny("stagnation", out)]
     process = finish(limited)
     assert process.returncode == 1

@@ -99,3 +99,13 @@ def test_a_second_run_into_the_same_folder_is_refused(finished: Finished, finish
     assert again.stderr.count("\n") == 1
     assert "--overwrite" in again.stderr
     assert sgdsim.open_run(out).attrs["precision"] == "float32"
+
+
+def test_the_dataset_example_of_the_readme_runs(finished: Finished, tmp_path, monkeypatch):
+    out, _ = finished
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = (b for b in readme.split("```python\n")[1:] if "open_run" in b)
+    (tmp_path / "sgdsim-runs").mkdir()
+    (tmp_path / "sgdsim-runs" / "stagnation").symlink_to(out)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code.split("```")[0], "README.md", "exec"), {})

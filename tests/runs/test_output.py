@@ -32,6 +32,12 @@ def test_files_of_others_are_never_touched(tmp_path):
             check_output(tmp_path, overwrite)
 
 
+def test_remains_of_a_killed_run_are_ours(tmp_path):
+    (tmp_path / ".run.zarr.partial.creating-1a2b").mkdir()
+    (tmp_path / ".sgdsim-writable").touch()
+    check_output(tmp_path, overwrite=False)
+
+
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(StoreError, match="it is a file"):
