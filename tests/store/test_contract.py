@@ -1,0 +1,111 @@
+"""The table of variables, against the contract as it is written down in the design."""
+
+import re
+
+import numpy as np
+import pytest
+
+from sgdsim.store import COORDINATES, GROUPS, VARIABLES, coordinates_of, variables_of
+
+TRAJECTORY_PROBE = ("trajectory", "probe")
+CONVEXITY = ("condition", "convexity_radius")
+BOUND = ("trajectory", "probe", "bound")
+LAYER = ("trajectory", "probe", "layer")
+
+# Written by hand from the design, not derived from the table.
+CONTRACT = {
+    "/": {(): "status"},
+    "trajectory": {
+        ("trajectory", "step"): (
+            "loss test_risk error_rate test_error_rate gradient_norm distance inside"
+        ),
+        ("trajectory",): "status diverged_step",
+    },
+    "stagnation": {
+        ("trajectory",): (
+            "entry_step exit_step exited occupancy mean_squared_distance max_distance"
+        ),
+        ("step",): (
+            "stay_probability stay_probability_low stay_probability_high "
+            "linearised_mean_squared_distance mean_squared_distance_ensemble "
+            "mean_squared_distance_stderr"
+        ),
+        ("theory", "step"): "stay_lower_bound log_exit_bound",
+        (): (
+            "radius contraction rsi growth noise_operator_norm noise_trace effective_rank "
+            "noise_operator_norm_at_minimum noise_trace_at_minimum gradient_deviation "
+            "hessian_deviation start_distance"
+        ),
+        CONVEXITY: (
+            "convexity_ratio_minimum convexity_ratio_quantile_01 convexity_ratio_quantile_05 "
+            "convexity_ratio_quantile_50 convexity_violation_fraction "
+            "convexity_violation_fraction_high convexity_sample_size"
+        ),
+        ("condition", "direction", "convexity_radius"): "convexity_ratio_by_direction",
+    },
+    "curvature": {
+        (): "minimum_gradient_norm reference_minimum_gradient_norm threshold minimum_distance",
+        ("eigen",): "minimum_hessian_eigenvalue minimum_hessian_residual",
+        (*TRAJECTORY_PROBE, "eigen"): "hessian_eigenvalue hessian_residual",
+        TRAJECTORY_PROBE: (
+            "hessian_trace hessian_trace_stderr batch_sharpness batch_sharpness_stderr "
+            "noise_operator_norm noise_operator_norm_residual noise_trace noise_alignment"
+        ),
+    },
+    "bounds": {
+        BOUND: (
+            "value log_value assumption_violated vacuous generalization_gap "
+            "generalization_gap_stderr tightness"
+        ),
+        ("bound",): "holds_with_probability",
+        TRAJECTORY_PROBE: "zero_one_gap zero_one_gap_stderr",
+        LAYER: "spectral_norm_low spectral_norm_high frobenius_norm distance_from_reference",
+        (): "certificate_radius margin",
+    },
+    "claims": {("claim",): "measured expected_low expected_high holds"},
+}
+FLAGS = {"status", "inside", "exited", "assumption_violated", "vacuous", "holds"}
+INTEGERS = {"entry_step", "exit_step", "diverged_step", "convexity_sample_size"}
+REAL = {"loss", "test_risk", "error_rate", "test_error_rate", "gradient_norm", "distance"}
+
+
+def test_variables_and_dims_are_those_of_the_contract():
+    table = {(spec.group, spec.name): spec.dims for spec in VARIABLES}
+    written = {
+        (group, name): dims
+        for group, by_dims in CONTRACT.items()
+        for dims, names in by_dims.items()
+        for name in names.split()
+    }
+    assert table == written
+    assert len(table) == len(VARIABLES)
+    assert {"/", *GROUPS} == set(CONTRACT)
+
+
+@pytest.mark.parametrize("spec", VARIABLES, ids=lambda spec: spec.path)
+def test_every_variable_is_described(spec):
+    assert len(spec.long_name) > 5
+    assert spec.units in {"1", "nat", "step"}
+    expected = "int8" if spec.name in FLAGS else "int32" if spec.name in INTEGERS else "float64"
+    assert spec.dtype == ("real" if spec.name in REAL else expected)
+    assert bool(spec.flag_meanings) == (spec.name in FLAGS)
+
+
+def test_coordinates_cover_every_dimension_of_every_group():
+    for group in GROUPS:
+        used = {dim for spec in variables_of(group).values() for dim in spec.dims}
+        assert {spec.name for spec in coordinates_of(group)} >= used
+    assert all(len(spec.long_name) > 5 for spec in COORDINATES)
+
+
+def test_flags_follow_cf():
+    for spec in VARIABLES:
+        if spec.flag_meanings:
+            attrs = spec.attributes()
+            meanings = str(attrs["flag_meanings"]).split()
+            values = np.asarray(attrs["flag_values"])
+            assert len(meanings) == len(values)
+            assert all(re.fullmatch(r"\w+", word) for word in meanings)
+            # The fill value has a meaning too, and "no" is 0, "yes" is 1.
+            assert spec.fill in values
+            assert dict(zip(meanings, values, strict=True)).get("yes", 1) == 1

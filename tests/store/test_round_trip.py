@@ -1,0 +1,242 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from sgdsim.store import (
+    GROUPS,
+    THEORIES,
+    VARIABLES,
+    RunStore,
+    export_netcdf,
+    open_run,
+    validate,
+)
+from sgdsim.testing import synthetic_run
+
+STEP_CHUNKS = (slice(0, 3), slice(3, 6), slice(6, 7))
+
+
+def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:
+    return tree[group].to_dataset()[name]
+
+
+def write_in_chunks(store, values, point=0):
+    """Write along step chunk by chunk where a variable has steps, whole otherwise."""
+    for group, arrays in values.items():
+        for spec in VARIABLES:
+            if spec.group != group:
+                continue
+            value = arrays[spec.name]
+            if "step" not in spec.dims:
+                store.write(group, {spec.name: value}, point=point)
+                continue
+            for part in STEP_CHUNKS:
+                chunk = np.take(value, np.arange(7)[part], axis=spec.dims.index("step"))
+                store.write(group, {spec.name: chunk}, {"step": part}, point=point)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("finished", [False, True])
+def test_every_variable_comes_back(make_store, random_values, tmp_path, precision, finished):
+    store = make_store(precision=precision)
+    values = random_values(precision)
+    write_in_chunks(store, values)
+    if finished:
+        store.finish(tmp_path / "run" / "run.zarr")
+    tree = open_run(tmp_path / "run")
+    for spec in VARIABLES:
+        stored = variable(tree, spec.group, spec.name)
+        assert stored.dims == spec.dims
+        assert stored.dtype == values[spec.group][spec.name].dtype
+        np.testing.assert_array_equal(stored.values, values[spec.group][spec.name])
+        assert stored.attrs["long_name"] == spec.long_name
+        assert stored.attrs["units"] == spec.units
+        assert stored.attrs.get("formula", "") == spec.formula
+        assert stored.attrs.get("source", "") == spec.source
+    assert validate(tmp_path / "run") == []
+
+
+def test_labels_are_real_text(make_store, random_values, coordinates):
+    store = make_store()
+    values = random_values()
+    write_in_chunks(store, values)
+    tree = open_run(store.path)
+    np.testing.assert_array_equal(
+        tree["stagnation"].stay_lower_bound.sel(theory="S2").values,
+        values["stagnation"]["stay_lower_bound"][THEORIES.index("S2")],
+    )
+    top = tree["curvature"].hessian_eigenvalue.sel(eigen="smallest", trajectory=2, probe=40)
+    assert float(top) == values["curvature"]["hessian_eigenvalue"][2, 2, 1]
+    bounds = tree["bounds"].to_dataset()
+    certificates = bounds.value.where(bounds.kind == "certificate", drop=True)
+    assert certificates.bound.values.tolist() == ["first"]
+    assert tree["claims"].text.values.tolist() == coordinates["text"]
+    assert tree["claims"].source.values.tolist() == coordinates["source"]
+    assert tree["claims"].quantity.sel(claim=1).item() == "certificate_slack"
+    np.testing.assert_array_equal(tree["stagnation"].time, coordinates["time"])
+    assert tree["trajectory"].loss.sel(step=60).time.item() == 30.0
+
+
+def test_plain_xarray_opens_the_store_and_each_group_alone(make_store, tmp_path):
+    store = make_store()
+    raw = xr.open_datatree(store.path, engine="zarr", consolidated=False)
+    assert raw["stagnation"].stay_lower_bound.dims == ("point", "theory", "step")
+    assert raw["stagnation"].theory.values.tolist() == list(THEORIES)
+    store.finish(tmp_path / "run.zarr")
+    # A finished store opens without options and without xarray's warning about slow opening.
+    assert set(xr.open_datatree(tmp_path / "run.zarr", engine="zarr").children) == set(GROUPS)
+    alone = xr.open_zarr(tmp_path / "run.zarr", group="stagnation", chunks=None)
+    assert {"step", "time", "theory", "trajectory"} <= set(alone.coords)
+
+
+def test_attributes_and_status(make_store, tmp_path):
+    store = make_store(attrs={"seed": 3, "scenario": '{"name":"x"}', "wall_seconds": 0.5})
+    assert store.status() == "pending"
+    store.set_attrs({"wall_seconds": 2.5, "verdict": "It stays."})
+    store.set_status(0, "failed")
+    assert RunStore.open(store.path).status() == "failed"
+    store.set_status(0, "done")
+    store.finish(tmp_path / "run.zarr")
+    tree = open_run(tmp_path / "run.zarr")
+    assert tree.attrs == {
+        "seed": 3,
+        "scenario": '{"name":"x"}',
+        "wall_seconds": 2.5,
+        "verdict": "It stays.",
+        "conventions": "sgdsim-1",
+        "precision": "float32",
+    }
+    assert tree["status"].item() == 1
+    with pytest.raises(ValueError, match="conventions"):
+        store.set_attrs({"conventions": "sgdsim-2"})
+    with pytest.raises(ValueError, match="status must be one of"):
+        store.set_status(0, "finished")
+    assert store.attrs["seed"] == 3
+
+
+def test_unwritten_values_are_nan_and_minus_one(make_store):
+    tree = open_run(make_store().path)
+    for spec in VARIABLES:
+        values = variable(tree, spec.group, spec.name).values
+        if spec.name == "status":
+            assert (values == 0).all()
+        elif values.dtype.kind == "f":
+            assert np.isnan(values).all()
+        else:
+            assert (values == -1).all()
+
+
+def test_points_of_a_sweep_do_not_touch_each_other(make_store, random_values):
+    store = make_store(points=3)
+    first, last = random_values(seed=1), random_values(seed=2)
+    write_in_chunks(store, first, point=0)
+    write_in_chunks(store, last, point=2)
+    store.set_status(2, "done")
+    tree = open_run(store.path)
+    assert tree.sizes["point"] == 3
+    loss = tree["trajectory"].loss
+    np.testing.assert_array_equal(loss[0], first["trajectory"]["loss"])
+    np.testing.assert_array_equal(loss[2], last["trajectory"]["loss"])
+    assert np.isnan(loss[1]).all()
+    assert variable(tree, "/", "status").values.tolist()[1:] == [0, 1]
+
+
+def test_resume_keeps_what_was_written(make_store, random_values):
+    store = make_store()
+    values = random_values()["trajectory"]["loss"]
+    store.write("trajectory", {"loss": values[:, :3]}, {"step": slice(0, 3)})
+    again = RunStore.open(store.path)
+    again.write("trajectory", {"loss": values[:, 3:6]}, {"step": slice(3, 6)})
+    # Writing a chunk again replaces it: a resumed run repeats its last chunk.
+    again.write("trajectory", {"loss": values[:, 3:6]}, {"step": slice(3, 6)})
+    loss = open_run(store.path)["trajectory"].loss.values
+    np.testing.assert_array_equal(loss[:, :6], values[:, :6])
+    assert np.isnan(loss[:, 6]).all()
+
+
+def test_a_run_without_claims_or_layers(make_store, coordinates, tmp_path):
+    empty = {name: [] for name in ("claim", "quantity", "text", "source", "layer")}
+    store = make_store(coords=coordinates | empty)
+    store.write("claims", {"measured": np.zeros(0), "holds": np.zeros(0, np.int8)})
+    store.finish(tmp_path / "run.zarr")
+    assert open_run(tmp_path / "run.zarr")["claims"].measured.shape == (0,)
+    assert validate(tmp_path / "run.zarr") == []
+
+
+def test_finished_store_is_consolidated_and_clean(make_store, tmp_path):
+    store = make_store()
+    leftover = store.path / "trajectory" / "loss" / "c" / "0" / "0.abc.partial"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half a chunk")
+    store.finish(tmp_path / "run.zarr")
+    metadata = json.loads((tmp_path / "run.zarr" / "zarr.json").read_text())
+    assert "trajectory/loss" in metadata["consolidated_metadata"]["metadata"]
+    assert not list((tmp_path / "run.zarr").rglob("*.partial"))
+    assert store.path == tmp_path / "run.zarr"
+    assert not (tmp_path / "run" / "run.zarr.partial").exists()
+
+
+def test_export_to_netcdf(tmp_path):
+    pytest.importorskip("h5netcdf")
+    run = synthetic_run(tmp_path / "run")
+    out = export_netcdf(run, tmp_path / "run.nc")
+    with xr.open_datatree(out, engine="h5netcdf") as exported:
+        stored = open_run(run)
+        assert exported.attrs["conventions"] == "sgdsim-1"
+        for spec in VARIABLES:
+            here = variable(stored, spec.group, spec.name)
+            there = variable(exported, spec.group, spec.name)
+            np.testing.assert_array_equal(here.values, there.values)
+            assert here.attrs["long_name"] == there.attrs["long_name"]
+        assert exported["stagnation"].theory.values.tolist() == list(THEORIES)
+        assert exported["claims"].text.values.tolist() == stored["claims"].text.values.tolist()
+
+
+def test_the_store_imports_no_jax():
+    code = (
+        "import sys, sgdsim.store\n"
+        "heavy = {'jax', 'equinox', 'diffrax', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_lose_nothing(make_store):
+    store = make_store(points=24)
+    writer = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from sgdsim.store import RunStore\n"
+        "store = RunStore.open(Path(sys.argv[1]))\n"
+        "for point in range(int(sys.argv[2]), 24, 2):\n"
+        "    loss = np.full((3, 7), point, np.float32)\n"
+        "    store.write('trajectory', {'loss': loss}, point=point)\n"
+        "    store.set_status(point, 'done')\n"
+    )
+    root = Path(__file__).parents[2]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", writer, str(store.path), str(k)], cwd=root)
+        for k in range(2)
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    tree = open_run(store.path)
+    expected = np.arange(24.0, dtype=np.float32)[:, None, None] * np.ones((1, 3, 7), np.float32)
+    np.testing.assert_array_equal(tree["trajectory"].loss.values, expected)
+    assert (variable(tree, "/", "status").values == 1).all()
+
+
+def test_a_moved_run_still_opens(tmp_path):
+    synthetic_run(tmp_path / "run")
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
+    assert open_run(str(tmp_path / "elsewhere"))["stagnation"].radius.item() > 0
