@@ -60,6 +60,11 @@ class Schedule:
                 f"({self.record_every}) and divide steps ({self.steps})."
             )
 
+    @property
+    def halfway(self) -> int:
+        """Step after which the statistics of the second half count."""
+        return self.steps // 2
+
 
 class Ensemble(eqx.Module):
     """Independent trajectories of one process on one problem.
@@ -145,13 +150,12 @@ def _one_trajectory(
     ensemble: Ensemble, key: Key[Array, ""], state: EnsembleState, start: Int[Array, ""]
 ) -> tuple[EnsembleState, dict[str, Array]]:
     problem, stepper, schedule = ensemble.problem, ensemble.stepper, ensemble.schedule
-    halfway = schedule.steps // 2
 
     def one_step(carry, step):
         state, randomness = carry
         theta, risk = stepper.step(problem, state.theta, randomness)
         track, good = update_track(
-            state.track, ensemble.region, theta, step + 1, step + 1 > halfway
+            state.track, ensemble.region, theta, step + 1, step + 1 > schedule.halfway
         )
         # A diverged trajectory keeps its last finite iterate; the others are not disturbed.
         theta = jax.tree.map(lambda new, old: jnp.where(good, new, old), theta, state.theta)
@@ -162,13 +166,11 @@ def _one_trajectory(
 
     def block(carry, first):
         state = carry[0]
-        carry, risk = one_step(carry, first)
-        if risk is None:
-            risk = problem.empirical_risk(state.theta)
-        record = _record(ensemble, state, risk)
-        rest = first + 1 + jnp.arange(schedule.record_every - 1, dtype=jnp.int32)
-        carry, _ = jax.lax.scan(lambda c, k: (one_step(c, k)[0], None), carry, rest)
-        return carry, record
+        steps = first + jnp.arange(schedule.record_every, dtype=jnp.int32)
+        carry, risks = jax.lax.scan(one_step, carry, steps)
+        # The first step of the block has passed the recorded iterate and knows its risk.
+        risk = problem.empirical_risk(state.theta) if risks is None else risks[0]
+        return carry, _record(ensemble, state, risk)
 
     blocks = schedule.chunk_steps // schedule.record_every
     firsts = start + schedule.record_every * jnp.arange(blocks, dtype=jnp.int32)

@@ -28,6 +28,20 @@ from sgdsim.problems import (
 )
 from sgdsim.scenario import Scenario
 
+#: What a probe measures for the ``/curvature`` group.
+CURVATURE_VARIABLES = (
+    "hessian_eigenvalue",
+    "hessian_residual",
+    "hessian_trace",
+    "hessian_trace_stderr",
+    "batch_sharpness",
+    "batch_sharpness_stderr",
+    "noise_operator_norm",
+    "noise_operator_norm_residual",
+    "noise_trace",
+    "noise_alignment",
+)
+
 _HESSIAN_DEPTH = 24
 _TRACE_PROBES = 8
 _SHARPNESS_BATCHES = 16

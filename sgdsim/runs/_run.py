@@ -30,25 +30,12 @@ from sgdsim.runs._dataset import create_store, provenance
 from sgdsim.runs._finish import finish_run
 from sgdsim.runs._output import RunPaths, check_output, clear_output, find_run
 from sgdsim.runs._prepare import Setting, prepare
-from sgdsim.runs._probe import build_prober, probe_ensemble
+from sgdsim.runs._probe import CURVATURE_VARIABLES, build_prober, probe_ensemble
 from sgdsim.runs._progress import Reporter
 from sgdsim.runs._signals import StopRequest, stop_on_signal
 from sgdsim.scenario import Scenario
 from sgdsim.stagnation import Ball
 from sgdsim.store import RunStore
-
-_CURVATURE = (
-    "hessian_eigenvalue",
-    "hessian_residual",
-    "hessian_trace",
-    "hessian_trace_stderr",
-    "batch_sharpness",
-    "batch_sharpness_stderr",
-    "noise_operator_norm",
-    "noise_operator_norm_residual",
-    "noise_trace",
-    "noise_alignment",
-)
 
 
 def run(
@@ -98,7 +85,6 @@ def run(
         simulation.store = create_store(
             scenario, paths.partial, setting, values, simulation.ensemble.layout
         )
-        simulation.store.write("bounds", simulation.certifier.fixed)
         simulation.begin()
         simulation.go(reporter, stop, began)
     return out
@@ -135,6 +121,8 @@ def resume(path: str | Path, *, quiet: bool = False) -> Path:
             f"the scenario stored in {paths.partial} does not match its digest; the dataset was "
             "edited and cannot be resumed."
         )
+    if not paths.checkpoint.exists():  # killed before the first step: nothing but time is lost
+        return run(scenario, paths.folder, overwrite=True, quiet=quiet)
     reporter = Reporter(quiet)
     with _session(scenario), stop_on_signal(reporter.stage) as stop:
         began = time.monotonic() - float(str(store.attrs.get("wall_seconds", 0.0)))
@@ -143,10 +131,7 @@ def resume(path: str | Path, *, quiet: bool = False) -> Path:
         simulation = _Run(scenario, paths, task, setting)
         _require_same_machine(store, provenance(simulation.ensemble.layout))
         simulation.store = store
-        if paths.checkpoint.exists():
-            simulation.load()
-        else:  # killed between the creation of the dataset and the first checkpoint
-            simulation.begin()
+        simulation.load()
         simulation.go(reporter, stop, began)
     return paths.folder
 
@@ -185,7 +170,8 @@ class _Run:
         return self.ensemble.keys(ensemble.seed, ensemble.trajectories)
 
     def begin(self) -> None:
-        """Probe the start and make the first checkpoint."""
+        """Write what never changes, probe the start, make the first checkpoint."""
+        self.store.write("bounds", self.certifier.fixed)
         self.probe()
         self.checkpoint()
 
@@ -223,7 +209,7 @@ class _Run:
         self.visited = self.visited.merge(visited_constants(measured, float(self.setting.radius)))
         index = self.step // self.scenario.ensemble.chunk_steps
         region = {"probe": slice(index, index + 1)}
-        known = {name: measured[name][:, None] for name in _CURVATURE if name in measured}
+        known = {name: measured[name][:, None] for name in CURVATURE_VARIABLES if name in measured}
         self.store.write("curvature", known, region)
         theta = jax.tree.map(lambda a: a[:count], self.state.theta)
         margins = measured["training_margins"], measured["held_out_margins"]
@@ -237,7 +223,6 @@ class _Run:
             lambda a: np.asarray(a)[: self.scenario.ensemble.trajectories], self.state.track
         )
         steps = max(self.step, 1)
-        halfway = self.scenario.ensemble.steps // 2
         diverged = track.diverged_step != NEVER
         status = np.where(diverged, 2, 1 if self.step == self.scenario.ensemble.steps else 0)
         self.store.write(
@@ -249,7 +234,9 @@ class _Run:
                 "occupancy": track.steps_inside / steps,
                 "max_distance": track.maximum.astype(np.float64),
                 "mean_squared_distance": np.where(
-                    diverged, np.nan, track.late_sum / max(self.step - halfway, 1)
+                    diverged,
+                    np.nan,
+                    track.late_sum / max(self.step - self.ensemble.schedule.halfway, 1),
                 ).astype(np.float64),
             },
         )

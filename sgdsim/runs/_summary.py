@@ -1,5 +1,7 @@
 """The few numbers that a reader wants after a run, beside the claims."""
 
+import math
+
 import xarray as xr
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +30,9 @@ def print_summary(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
         "gradient norm at the minimum": f"{float(curvature['minimum_gradient_norm']):.2g}",
         "smallest Hessian eigenvalue": spectrum("smallest"),
         "largest Hessian eigenvalue": spectrum("largest"),
-        "noise of one step, operator norm: minimum / worst": _pair(stagnation, "noise_operator_norm"),
+        "noise of one step, operator norm: minimum / worst": _pair(
+            stagnation, "noise_operator_norm"
+        ),
         "noise of one step, trace: minimum / worst": _pair(stagnation, "noise_trace"),
         "radius of the stagnation set": f"{float(stagnation['radius']):.4g}",
         "contraction of one step": f"{float(stagnation['contraction']):.6g}",
@@ -59,6 +63,9 @@ def _bound_rows(tree: xr.DataTree) -> dict[str, str]:
     rows = {}
     for name in last["bound"].values:
         bound = last.sel(bound=name)
+        if math.isnan(float(bound["value"])):
+            rows[f"certificate {name}"] = "not applicable: an assumption is violated"
+            continue
         vacuous = ", vacuous" if float(bound["vacuous"]) > 0 else ""
         rows[f"certificate {name}"] = (
             f"{float(bound['value']):.4g}{vacuous}; gap {float(bound['generalization_gap']):.3g} "

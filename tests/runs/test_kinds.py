@@ -5,6 +5,7 @@ import pytest
 
 import sgdsim
 from sgdsim._errors import SgdsimError
+from sgdsim.runs import RunPaths, _run as _run_module
 from sgdsim.scenario import load_scenario
 
 pytestmark = pytest.mark.slow
@@ -98,6 +99,29 @@ def test_a_network(tmp_path):
     assert tree["bounds"].sizes["layer"] == 2
     assert float(tree["curvature"]["minimum_gradient_norm"]) < 1e-8
     assert tree["bounds"]["value"].notnull().all()
+
+
+@pytest.mark.parametrize("where", ["begin", "finish_run"])
+def test_a_run_killed_at_either_end_is_resumed(tmp_path, monkeypatch, where):
+    class Killed(BaseException):
+        pass
+
+    def killed(*arguments):
+        raise Killed
+
+    scenario = load_scenario("stagnation", [*TINY, "stagnation.radius=1.0"])
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        target = _run_module if where == "finish_run" else _run_module._Run
+        patch.setattr(target, where, killed)
+        with pytest.raises(Killed):
+            sgdsim.run(scenario, out, quiet=True)
+    assert not RunPaths(out).store.exists()
+    tree = sgdsim.open_run(sgdsim.resume(out, quiet=True))
+    assert int(tree["status"]) == 1
+    assert tree["trajectory"]["loss"].notnull().all()
+    assert tree["claims"]["measured"].notnull().all()
+    assert float(tree["bounds"]["certificate_radius"]) > 1.0
 
 
 def test_auto_radius_without_noise_is_refused(tmp_path):
