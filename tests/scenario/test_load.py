@@ -58,7 +58,7 @@ def test_the_built_in_scenarios_are_as_designed() -> None:
         "distance_to_lyapunov_ratio",
     ]
     mlp = load_scenario("stagnation-mlp")
-    assert mlp.problem.ridge == 0.005
+    assert mlp.problem.ridge == 0.002
     assert mlp.problem.model == Mlp(kind="mlp", hidden=(32,), activation="tanh")
     assert mlp.claim == scenario.claim[:2]
     assert mlp.ensemble == scenario.ensemble
