@@ -195,6 +195,9 @@ def _check_packages() -> str:
 def _check_devices() -> str:
     import jax
 
+    from sgdsim.ensemble import use_host_devices
+
+    use_host_devices()  # as a run does: one device per core
     devices = jax.devices()
     kinds = ", ".join(sorted({device.device_kind for device in devices}))
     return f"{len(devices)} {jax.default_backend()} ({kinds})"
