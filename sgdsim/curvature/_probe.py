@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from sgdsim.curvature._lanczos import hessian_product, lanczos, random_direction
 from sgdsim.dynamics import AbstractGradientNoise
-from sgdsim.problems import Problem, squared_norm
+from sgdsim.problems import Problem, inner, squared_norm
 
 
 class NoiseProbe(NamedTuple):
@@ -64,7 +64,7 @@ def hessian_trace(problem: Problem, theta: PyTree, key: Key[Array, ""], probes: 
 
     def one(key: Array) -> Array:
         signs = jax.tree.map(jnp.sign, random_direction(key, theta))
-        return _inner(signs, product(signs))
+        return inner(signs, product(signs))
 
     return _estimate(jax.lax.map(one, jax.random.split(key, probes)))
 
@@ -83,7 +83,7 @@ def noise_alignment(
     ``direction`` is the unit eigenvector of the largest Hessian eigenvalue, ``trace`` the trace
     of the covariance. Isotropic noise gives ``1/p``.
     """
-    return _inner(direction, noise.covariance(problem, theta)(direction)) / trace
+    return inner(direction, noise.covariance(problem, theta)(direction)) / trace
 
 
 def batch_sharpness(
@@ -102,7 +102,7 @@ def batch_sharpness(
 
     Notes
     -----
-    SGD at the edge of stability holds it at :math:`2/\eta`.
+    SGD at the edge of stability holds it at :math:`2/\eta` (Andreyev and Beneventano 2024).
     """
 
     def one(key: Array) -> Array:
@@ -110,13 +110,9 @@ def batch_sharpness(
         risk = problem.take(rows).empirical_risk
         gradient = jax.grad(risk)(theta)
         curved = hessian_product(risk, theta)(gradient)
-        return _inner(gradient, curved) / squared_norm(gradient)
+        return inner(gradient, curved) / squared_norm(gradient)
 
     return _estimate(jax.lax.map(one, jax.random.split(key, batches)))
-
-
-def _inner(a: PyTree, b: PyTree) -> Float[Array, ""]:
-    return jnp.asarray(sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))))
 
 
 def _estimate(draws: Float[Array, " draw"]) -> Estimate:

@@ -21,6 +21,8 @@ from sgdsim.problems import Problem, squared_norm
 #: Maps a cotangent in sample space, shape ``(n,)``, to parameter space: one backward pass.
 Pullback = Callable[[Float[Array, " n"]], PyTree]
 
+_BLOCK_NUMBERS = 2**18
+
 
 class AbstractGradientNoise(eqx.Module):
     """A model of the gradient noise; concrete classes are final."""
@@ -139,17 +141,17 @@ class IsotropicNoise(AbstractGradientNoise):
 
 
 def per_sample_square_norms(
-    problem: Problem, theta: PyTree, block: int = 125
+    problem: Problem, theta: PyTree, block: int | None = None
 ) -> Float[Array, " n"]:
-    r"""Squared norms :math:`\|g_i\|^2` of the per-sample gradients, ``block`` rows at a time."""
+    r"""Squared norms :math:`\|g_i\|^2` of the per-sample gradients, ``block`` rows at a time.
+
+    Without ``block`` as many rows as keep a block of gradients below a quarter million numbers.
+    """
+    if block is None:
+        size = sum(leaf.size for leaf in jax.tree.leaves(theta))
+        block = max(1, min(125, _BLOCK_NUMBERS // size))
 
     def of_row(row: PyTree) -> Float[Array, ""]:
-        def loss(params: PyTree) -> Float[Array, ""]:
-            return problem_of_row(row).per_sample_losses(params)[0]
-
-        return squared_norm(jax.grad(loss)(theta))
-
-    def problem_of_row(row: PyTree) -> Problem:
-        return Problem(problem.losses, jax.tree.map(lambda a: a[None], row), problem.ridge)
+        return squared_norm(jax.grad(problem.single(row).empirical_risk)(theta))
 
     return jax.lax.map(of_row, problem.data, batch_size=block)

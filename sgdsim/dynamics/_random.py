@@ -1,14 +1,17 @@
 """Counter-based normal numbers: the same (key, step) always gives the same draw."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-# jax before 0.11 lowers threefry to rolled loops on CPU, which costs three times as much as the
-# unrolled form below; since jax 0.11 (jax-ml/jax pull request 37872) it is unrolled by itself.
-_JAX_UNROLLS_THREEFRY = jax.__version_info__ >= (0, 11)
+# On CPU jax lowers threefry to rolled loops, which cost up to three times as much as the unrolled
+# form below. XLA spreads loops longer than about a thousand fused elements over threads, and the
+# hand-off then costs more than unrolling saves.
+_UNROLLED_AT_MOST = 1024
 
 
 def step_normal(
@@ -26,19 +29,21 @@ def step_normal(
     shape, dtype
         Of the result.
     """
-    plain = _JAX_UNROLLS_THREEFRY or dtype != jnp.float32 or len(shape) != 1
-    if plain or jax.default_backend() != "cpu":
-        return jax.random.normal(jax.random.fold_in(key, step), shape, dtype)
-    return unrolled_normal(key, step, shape[0])
+    short_vector = len(shape) == 1 and shape[0] <= _UNROLLED_AT_MOST and dtype == jnp.float32
+    if short_vector and jax.default_backend() == "cpu":
+        return unrolled_normal(key, step, shape[0])
+    return jax.random.normal(jax.random.fold_in(key, step), shape, dtype)
 
 
+@functools.partial(jax.jit, static_argnums=2)  # traced once for all its uses in a program
 def unrolled_normal(key: Key[Array, ""], step: Int[Array, ""] | int, n: int) -> Float[Array, " n"]:
     """Bit for bit ``jax.random.normal(fold_in(key, step), (n,), float32)``, unrolled for CPU."""
     words = jax.random.key_data(key)
     counter = jnp.asarray(step).astype(jnp.uint32)
     words = _threefry(words[0], words[1], jnp.uint32(0), counter)
     high, low = _threefry(*words, jnp.zeros((n,), jnp.uint32), jax.lax.iota(jnp.uint32, n))
-    bits = high ^ low
+    # Without the barrier XLA fuses everything into one loop and hashes the key for every number.
+    bits = jax.lax.optimization_barrier(high ^ low)
     mantissa = (bits >> jnp.uint32(9)) | jnp.uint32(0x3F800000)
     unit = jax.lax.bitcast_convert_type(mantissa, jnp.float32) - jnp.float32(1.0)
     lowest = np.nextafter(np.float32(-1), np.float32(0))

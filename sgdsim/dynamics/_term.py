@@ -39,6 +39,10 @@ class FusedTerm(diffrax.AbstractTerm):
     The state is ``(theta, risk)``; starting a step with ``risk = 0`` ends it with the empirical
     risk at the *start* of the step, a by-product of the same pass. Euler with ``h = eta`` is
     Gaussian SGD itself.
+
+    The clock counts steps: one solver step from ``t`` to ``t + 1`` is a step of length
+    ``step_size``, whatever real time says. The term is therefore for fixed steps of one clock
+    unit (``StepTo``, or a loop over ``solver.step``), never for adaptive ones.
     """
 
     problem: Problem

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from sgdsim._errors import SgdsimError
+
 Mapping = Literal["map", "vmap"]
 _AXIS = "trajectory"
 
@@ -53,7 +55,11 @@ class Layout:
 def choose_layout(mapping: str = "auto", devices: int | str = "auto") -> Layout:
     """Resolve ``auto``: all devices; ``map`` on CPU and ``vmap`` on accelerators."""
     available = jax.device_count()
-    count = available if isinstance(devices, str) else min(devices, available)
+    count = available if isinstance(devices, str) else devices
+    if count > available:
+        raise SgdsimError(
+            f"compute.devices = {count}, but JAX has {available}; give a smaller number or 'auto'."
+        )
     if mapping == "vmap" or (mapping == "auto" and jax.default_backend() != "cpu"):
         return Layout("vmap", count)
     return Layout("map", count)
@@ -61,11 +67,18 @@ def choose_layout(mapping: str = "auto", devices: int | str = "auto") -> Layout:
 
 def use_host_devices(devices: int | str = "auto") -> None:
     """Make one JAX device per CPU core (or ``devices`` of them), if JAX has not started yet."""
-    count = len(os.sched_getaffinity(0)) if isinstance(devices, str) else devices
+    count = _cores() if isinstance(devices, str) else devices
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:  # the backends exist already; the caller's devices are used as they are
         return
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def map_ensemble(

@@ -157,8 +157,9 @@ def _one_trajectory(
         track, good = update_track(
             state.track, ensemble.region, theta, step + 1, step + 1 > schedule.halfway
         )
-        # A diverged trajectory keeps its last finite iterate; the others are not disturbed.
-        theta = jax.tree.map(lambda new, old: jnp.where(good, new, old), theta, state.theta)
+        # A diverged trajectory keeps its last finite iterate; the others are not disturbed. A
+        # branch saves the pass over all parameters that a select makes (vmap makes it a select).
+        theta = jax.lax.cond(good, lambda new, old: new, lambda new, old: old, theta, state.theta)
         # The normals of the next step are drawn here and carried: XLA then makes them once
         # instead of once for each of their uses.
         upcoming = stepper.draw(key, step + 1, problem, theta)

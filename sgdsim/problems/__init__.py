@@ -17,5 +17,7 @@ from sgdsim.problems._networks import (
 from sgdsim.problems._problem import (
     Problem as Problem,
     cast as cast,
+    inner as inner,
     squared_norm as squared_norm,
 )
+from sgdsim.problems._streams import stream as stream

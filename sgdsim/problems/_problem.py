@@ -60,6 +60,10 @@ class Problem(eqx.Module):
         """Give the same problem on a subset of the rows (a minibatch)."""
         return Problem(self.losses, jax.tree.map(lambda a: a[rows], self.data), self.ridge)
 
+    def single(self, row: PyTree) -> "Problem":
+        """Give the same problem on one row, whose arrays have no leading axis."""
+        return Problem(self.losses, jax.tree.map(lambda a: a[None], row), self.ridge)
+
     def astype(self, dtype: Any) -> "Problem":
         """Give the same problem with floating-point data in another precision."""
         return Problem(self.losses, cast(self.data, dtype), jnp.asarray(self.ridge, dtype))
@@ -69,6 +73,11 @@ def squared_norm(theta: PyTree) -> Float[Array, ""]:
     """Squared Euclidean norm over all leaves of a pytree."""
     # sum() starts at the weakly typed 0, which keeps the dtype of the leaves under x64.
     return jnp.asarray(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(theta)))
+
+
+def inner(a: PyTree, b: PyTree) -> Float[Array, ""]:
+    """Euclidean inner product over all leaves of two pytrees of one structure."""
+    return jnp.asarray(sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))))
 
 
 def cast(tree: PyTree, dtype: Any) -> PyTree:

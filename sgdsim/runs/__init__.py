@@ -1,13 +1,8 @@
-"""Runs: from a scenario to a finished dataset, through kills and back."""
+"""Runs: from a scenario to a finished dataset, through kills and back.
+
+Lazy, because the command line checks the output folder before JAX is imported.
+"""
 
 import lazy_loader as _lazy
 
-# Lazy, because the command line checks the output folder before JAX is imported.
-__getattr__, __dir__, __all__ = _lazy.attach(
-    __name__,
-    submod_attrs={
-        "_claims": ["QUANTITIES", "evaluate_claims", "print_claims"],
-        "_run": ["resume", "run"],
-        "_output": ["RunPaths", "check_output", "find_run"],
-    },
-)
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

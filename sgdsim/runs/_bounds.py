@@ -37,6 +37,8 @@ class Certifier:
         centre = [np.asarray(a, np.float64) for a in setting.centre.weights]
         inputs = np.asarray(task.training.inputs, np.float64)
         self._settings = scenario.bounds
+        # Divided, so that all certificates hold together with the probability of the scenario.
+        self._failure_probability = scenario.bounds.failure_probability / len(CERTIFICATES)
         self._weights = weights
         self._reference = layer_norms(weights)
         self._margin = float(setting.margin)
@@ -50,7 +52,7 @@ class Certifier:
     @property
     def fixed(self) -> dict[str, Any]:
         """Values of the dataset that do not change along the run."""
-        probability = 1.0 - self._settings.failure_probability
+        probability = 1.0 - self._failure_probability
         return {
             "certificate_radius": self._radius,
             "margin": self._margin,
@@ -87,7 +89,7 @@ class Certifier:
                 radius=np.full(inside.shape, self._radius),
                 sample=self._sample,
                 margin=self._margin,
-                failure_probability=settings.failure_probability,
+                failure_probability=self._failure_probability,
                 grid=GeometricGrid(settings.grid_low, settings.grid_high, settings.grid_ratio),
                 inside=inside,
             )
@@ -107,7 +109,7 @@ class Certifier:
             "value": value,
             "log_value": _stack([e.log_value for e in evaluations.values()]),
             "assumption_violated": violated.astype(np.int8),
-            "vacuous": vacuous.astype(np.int8),
+            "vacuous": np.where(violated, -1, vacuous).astype(np.int8),
             "generalization_gap": gap,
             "generalization_gap_stderr": _stack([g.stderr for g in gaps.values()]),
             "tightness": tightness(value, gap),

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from sgdsim._errors import StoreError
 
 
-def save_tree(path: Path, tree: PyTree, **scalars: int | float | str) -> None:
+def save_tree(path: Path, tree: PyTree, digest: str, **scalars: int | float) -> None:
     """Write the leaves of a pytree; a kill leaves either the old file or the new one.
 
     Parameters
@@ -22,11 +22,14 @@ def save_tree(path: Path, tree: PyTree, **scalars: int | float | str) -> None:
         Target, ``.npz``.
     tree
         Any pytree of arrays.
+    digest
+        Digest of the scenario that the state belongs to.
     scalars
         Values stored beside it under their names.
     """
     arrays = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
     arrays |= {name: np.asarray(value) for name, value in scalars.items()}
+    arrays["digest"] = np.asarray(digest)
     temporary = path.with_suffix(".tmp")
     try:
         with temporary.open("wb") as file:
@@ -36,11 +39,12 @@ def save_tree(path: Path, tree: PyTree, **scalars: int | float | str) -> None:
         temporary.replace(path)
     except OSError as error:
         raise StoreError(
-            f"cannot write {path}: {error.strerror or error}; what was computed before is kept."
+            f"cannot write {path}: {error.strerror or error}; what was computed before is kept: "
+            "make room, then continue with 'sgdsim resume'."
         ) from error
 
 
-def load_tree(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
+def load_tree(path: Path, like: PyTree, digest: str) -> tuple[PyTree, dict[str, Any]]:
     """Read what ``save_tree`` wrote into the structure of ``like``.
 
     Returns
@@ -60,6 +64,8 @@ def load_tree(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
             f"{path} cannot be read ({error}); the run cannot be resumed, start it again with "
             "--overwrite."
         ) from error
+    if scalars.pop("digest", None) != digest:
+        raise StoreError(f"{path} belongs to another scenario; the run cannot be resumed.")
     for leaf, expected in zip(leaves, map(np.asarray, jax.tree.leaves(like)), strict=True):
         if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
             raise StoreError(

@@ -11,11 +11,11 @@ from jaxtyping import Array, Float, Key
 
 from sgdsim.curvature import NoiseProbe, probe_noise
 from sgdsim.dynamics import AbstractGradientNoise
-from sgdsim.problems import ClassificationTask, Network, Problem
+from sgdsim.problems import ClassificationTask, Network, Problem, stream
 from sgdsim.scenario import Scenario
 from sgdsim.stagnation import StayConstants, contraction_strongly_convex
 
-_SHELL_POINTS = 16
+_DIRECTIONS = 6  # of each random kind
 
 
 class BallConstants(NamedTuple):
@@ -24,7 +24,8 @@ class BallConstants(NamedTuple):
     Attributes
     ----------
     noise_operator_norm, noise_trace
-        Largest :math:`\|\Sigma\|` (Ritz value plus residual) and :math:`\mathrm{tr}\,\Sigma`.
+        Largest :math:`\|\Sigma\|`, estimated as Ritz value plus residual, and largest
+        :math:`\mathrm{tr}\,\Sigma`, of the noise of one step.
     contraction
         Largest :math:`\|u-\eta\nabla L\|/\|u\|`.
     rsi, growth
@@ -143,21 +144,24 @@ def noise_constants(
 def sampled_noise(
     noise: AbstractGradientNoise | None, problem: Problem, theta: Network, radius: float
 ) -> BallConstants:
-    """Largest noise over the centre and points at and half-way to the sphere.
+    """Largest noise over the centre and points at and half-way to the sphere: a sample, no proof.
 
-    Half of the directions follow the noise at the centre, half are random.
+    Directions: along the noise at the centre, random, and towards and away from the origin, where
+    the scale of the outputs and with it the noise changes most.
     """
     largest = noise_constants(noise, problem, theta)
     if noise is None:
         return largest
     flat, unravel = ravel_pytree(theta)
-    keys = jax.random.split(jax.random.key(1), _SHELL_POINTS)
-    aligned = noise_draws(problem, theta, keys[: _SHELL_POINTS // 2])
-    free = jax.random.normal(keys[-1], (_SHELL_POINTS // 2, flat.size), flat.dtype)
-    for i, direction in enumerate(jnp.concatenate([aligned, free])):
-        length = radius * (1.0 if i % 2 else 0.5)
-        point = unravel(flat + length * direction / jnp.linalg.norm(direction))
-        largest = largest.merge(noise_constants(noise, problem, point))
+    keys = jax.random.split(stream(0, "noise"), _DIRECTIONS + 1)
+    aligned = noise_draws(problem, theta, keys[:-1])
+    free = jax.random.normal(keys[-1], (_DIRECTIONS, flat.size), flat.dtype)
+    directions = jnp.concatenate([aligned, free, flat[None], -flat[None]])
+    unit = directions / jnp.linalg.norm(directions, axis=1, keepdims=True)
+    for length in (0.5 * radius, radius):
+        for direction in unit:
+            point = unravel(flat + length * direction)
+            largest = largest.merge(noise_constants(noise, problem, point))
     return largest
 
 
@@ -177,4 +181,4 @@ def noise_draws(
 
 @jax.jit
 def _probe(noise: AbstractGradientNoise, problem: Problem, theta: Network) -> NoiseProbe:
-    return probe_noise(noise, problem, theta, jax.random.key(2))
+    return probe_noise(noise, problem, theta, stream(1, "noise"))

@@ -37,7 +37,6 @@ def provenance(layout: Layout) -> dict[str, Any]:
     versions["python"] = platform.python_version()
     return {
         "versions": json.dumps(versions, sort_keys=True),
-        "jax_version": versions["jax"],
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         "device_count": layout.devices,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from sgdsim._errors import StoreError
 from sgdsim.plotting import save_figures
 from sgdsim.problems import ClassificationTask, cast, squared_norm
 from sgdsim.runs._claims import evaluate_claims, print_claims
@@ -67,14 +68,23 @@ def finish_run(
     )
     store.set_attrs(
         {
-            "stay_statement": f"{_CONDITIONAL} Constants of the bounds: {origin}.",
+            "stay_statement": (
+                f"{_CONDITIONAL} Radius: {_radius_origin(scenario, task, constants[0])}. "
+                f"Constants of the bounds: {origin}."
+            ),
             "verdict": sde_verdict(scenario.dynamics.learning_rate, sharpness),
         }
     )
     if scenario.claim:
         store.write("claims", evaluate_claims(open_run(paths.partial), scenario.claim))
     reporter.stage("drawing figures")
-    save_figures(open_run(paths.partial), paths.figures)
+    try:
+        save_figures(open_run(paths.partial), paths.figures)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write the figures to {paths.figures}: {error.strerror or error}; the dataset "
+            f"is complete, make room and continue with 'sgdsim resume {paths.folder}'."
+        ) from error
     store.set_attrs({"wall_seconds": time.monotonic() - began})
     store.set_status(0, "done")
     store.finish(paths.store)
@@ -82,6 +92,17 @@ def finish_run(
     finished = open_run(paths.store)
     print_summary(finished, paths, reporter.console)
     print_claims(finished, reporter.console)
+
+
+def _radius_origin(scenario: Scenario, task: ClassificationTask, setting: Setting) -> str:
+    if scenario.stagnation.radius != "auto":
+        return "as given"
+    target = scenario.stagnation.failure_probability
+    if task.known_curvature(setting.centre):
+        modulus = "the proved strong convexity"
+    else:
+        modulus = "a modulus fitted to the linearised dynamics (a sensible set, no guarantee)"
+    return f"formula (6.3) for the target probability {target:g}, an asymptotic one, with {modulus}"
 
 
 def _survival(scenario: Scenario, tree: xr.DataTree, steps: np.ndarray) -> dict[str, np.ndarray]:

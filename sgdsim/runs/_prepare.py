@@ -1,5 +1,6 @@
 """Before the first step: minima, constants on the stagnation set, its radius, its convexity."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float
 
 from sgdsim._errors import SgdsimError
 from sgdsim.bounds import auto_margin
-from sgdsim.dynamics import MinibatchNoise, build_noise
+from sgdsim.dynamics import AbstractGradientNoise, MinibatchNoise, build_noise
 from sgdsim.problems import (
     ClassificationTask,
     Network,
@@ -20,8 +21,14 @@ from sgdsim.problems import (
     initial_network,
     margins,
     squared_norm,
+    stream,
 )
-from sgdsim.runs._constants import BallConstants, noise_constants, noise_draws, sampled_noise
+from sgdsim.runs._constants import (
+    BallConstants,
+    noise_constants,
+    noise_draws,
+    sampled_noise,
+)
 from sgdsim.scenario import Scenario
 from sgdsim.stagnation import (
     CONDITIONS,
@@ -91,12 +98,11 @@ def prepare(scenario: Scenario, task: ClassificationTask, report: Report) -> tup
     noise = build_noise(scenario)
     at_minimum = noise_constants(noise, problem, centre.theta)
     linearised = _linearised(scenario, problem, centre.theta)
-    radius = _radius(scenario, task, (problem, centre.theta), float(linearised[-1]))
+    modulus = _modulus(scenario, task, centre.theta, (at_minimum, float(linearised[-1])))
+    radius, noisiest = _ball(scenario, noise, (problem, centre.theta), modulus)
     report("sampling the convexity of the ball")
     ratios = _convexity(scenario, (problem, centre), radius)
-    sampled = sampled_noise(noise, problem, centre.theta, radius).merge(
-        _convexity_constants(ratios)
-    )
+    sampled = noisiest.merge(_convexity_constants(ratios))
     setting = Setting(
         reference.theta, centre.theta, _margin(scenario, task, reference.theta), radius, sampled
     )
@@ -121,7 +127,7 @@ def recorded_steps(scenario: Scenario) -> np.ndarray:
 
 def convexity_radii(radius: float, count: int) -> np.ndarray:
     """Radii at which the convexity is sampled, log-spaced up to the radius of the set."""
-    return radius * np.geomspace(0.05, 1.0, count)
+    return radius * np.geomspace(1.0, 0.05, count)[::-1]
 
 
 def _float64(task: ClassificationTask, rows: Rows) -> Problem:
@@ -131,7 +137,10 @@ def _float64(task: ClassificationTask, rows: Rows) -> Problem:
 def _margin(scenario: Scenario, task: ClassificationTask, reference: Network) -> float:
     if scenario.bounds.margin != "auto":
         return float(scenario.bounds.margin)
-    return auto_margin(np.asarray(margins(reference, task.reference)))
+    try:
+        return auto_margin(np.asarray(margins(reference, task.reference)))
+    except ValueError as error:
+        raise SgdsimError(f"bounds.margin = 'auto' cannot be chosen: {error}") from error
 
 
 def _linearised(scenario: Scenario, problem: Problem, theta: Network) -> Float[np.ndarray, " step"]:
@@ -153,29 +162,44 @@ def _linearised(scenario: Scenario, problem: Problem, theta: Network) -> Float[n
     )
 
 
-def _radius(
+def _modulus(
     scenario: Scenario,
     task: ClassificationTask,
-    around: tuple[Problem, Network],
-    spread: float,
+    centre: Network,
+    spread: tuple[BallConstants, float],
 ) -> float:
-    r"""Radius of the set: the number in the scenario, or formula (6.3) for ``auto``.
+    r"""Curvature modulus for the automatic radius, NaN if there is no sensible one.
 
-    The modulus is the proved strong convexity where there is one. A network has none: in its
-    flattest directions the modulus is nearly zero, and (6.3) would be of no use. There the
-    modulus is the one that explains the ``spread`` of the linearised dynamics,
-    :math:`\mu = \eta\bar\tau/(2 E\|u\|^2)`: a sensible set, not a guarantee. The noise on the
-    ball depends on its radius, so the formula is iterated a few times.
+    It is the proved strong convexity where there is one. A network has none: in its flattest
+    directions the modulus is nearly zero, and (6.3) would be of no use. There the modulus is the
+    one that explains the stationary mean squared distance of the linearised dynamics,
+    :math:`\mu = \eta\tau/(2 E\|u\|^2)`: a sensible set, not a guarantee. ``spread`` holds the noise
+    at the minimum and that distance.
     """
-    if scenario.stagnation.radius != "auto":
-        return float(scenario.stagnation.radius)
-    problem, centre = around
-    noise = build_noise(scenario)
     known = task.known_curvature(centre)
+    if known:
+        return known[0]
+    noise, square = spread
+    return scenario.dynamics.learning_rate * noise.noise_trace / (2 * square)
+
+
+def _ball(
+    scenario: Scenario,
+    noise: AbstractGradientNoise | None,
+    around: tuple[Problem, Network],
+    modulus: float,
+) -> tuple[float, BallConstants]:
+    """Radius of the set and the largest noise sampled in it.
+
+    The radius is the number in the scenario or, for ``auto``, formula (6.3), iterated a few
+    times because the noise on the ball depends on its radius.
+    """
+    problem, centre = around
+    if scenario.stagnation.radius != "auto":
+        radius = float(scenario.stagnation.radius)
+        return radius, sampled_noise(noise, problem, centre, radius)
     constants = noise_constants(noise, problem, centre)
-    eta = scenario.dynamics.learning_rate
-    modulus = known[0] if known else eta * constants.noise_trace / (2 * spread)
-    if noise is None or not modulus > 0:
+    if noise is None or not (math.isfinite(modulus) and modulus > 0):
         raise SgdsimError(
             "stagnation.radius = 'auto' needs gradient noise and a positive curvature modulus "
             "(a ridge for softmax, minibatch noise for a network); give the radius as a number."
@@ -183,7 +207,7 @@ def _radius(
     radius = 0.0
     for _ in range(_RADIUS_ROUNDS):
         radius = auto_radius(
-            eta,
+            scenario.dynamics.learning_rate,
             modulus,
             constants.noise_operator_norm,
             constants.noise_trace,
@@ -191,7 +215,7 @@ def _radius(
             scenario.stagnation.failure_probability,
         )
         constants = sampled_noise(noise, problem, centre, radius)
-    return radius
+    return radius, constants
 
 
 def _minimum_values(reference: Minimum, centre: Minimum) -> dict[str, Any]:
@@ -221,9 +245,9 @@ def _convexity_values(ratios: ConvexityRatios, confidence: float) -> dict[str, A
 
 
 def _convexity_constants(ratios: ConvexityRatios) -> BallConstants:
-    rsi = ratios.ratio[CONDITIONS.index("RSI")]
+    index = CONDITIONS.index("RSI")
     return BallConstants(
-        rsi=float(np.nanmin(rsi)),
+        rsi=float(ratios.ratio[index][ratios.counted[index]].min()),
         growth=float(ratios.growth.max()),
         contraction=float(ratios.contraction.max()),
     )
@@ -238,9 +262,10 @@ def _convexity(
     problem, centre = around
     settings = scenario.convexity
     flat, unravel = ravel_pytree(centre.theta)
-    keys = jax.random.split(jax.random.key(settings.seed), settings.directions + 1)
-    ends = min(settings.eigenvectors, flat.size)
+    keys = jax.random.split(stream(settings.seed, "convexity"), settings.directions + 1)
     vectors = np.asarray(centre.spectrum.vectors)
+    vectors = vectors[np.linalg.norm(vectors, axis=1) > 0.5]  # Lanczos may have ended early
+    ends = min(settings.eigenvectors, len(vectors))
     directions = {
         "random": np.asarray(
             jax.random.normal(keys[-1], (settings.directions, flat.size), flat.dtype)

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from sgdsim.curvature import (
     batch_sharpness,
@@ -23,8 +23,10 @@ from sgdsim.problems import (
     Problem,
     Rows,
     cast,
+    inner,
     margins,
     squared_norm,
+    stream,
 )
 from sgdsim.scenario import Scenario
 
@@ -71,13 +73,12 @@ class Prober(eqx.Module):
     learning_rate: Float[Array, ""]
     batch_size: int | None = eqx.field(static=True)
 
-    def __call__(self, theta: Network) -> dict[str, Array]:
-        """Measure one iterate."""
+    def __call__(self, theta: Network, key: Key[Array, ""]) -> dict[str, Array]:
+        """Measure one iterate; ``key`` makes the start vectors, signs and batches."""
         theta = cast(theta, jnp.float64)
-        return self._curvature(theta) | self._geometry(theta) | self._margins(theta)
+        return self._curvature(theta, key) | self._geometry(theta) | self._margins(theta)
 
-    def _curvature(self, theta: Network) -> dict[str, Array]:
-        key = jax.random.key(0)  # probes use fixed start vectors, so that they are reproducible
+    def _curvature(self, theta: Network, key: Key[Array, ""]) -> dict[str, Array]:
         problem = self.problem
         product = hessian_product(problem.empirical_risk, theta)
         ritz = lanczos(product, random_direction(key, theta), _HESSIAN_DEPTH)
@@ -115,12 +116,11 @@ class Prober(eqx.Module):
         offset = jax.tree.map(lambda a, b: a - b, theta, self.centre)
         distance = jnp.sqrt(squared_norm(offset))
         after = jax.tree.map(lambda u, g: u - self.learning_rate * g, offset, gradient)
-        inner = sum(jax.tree.leaves(jax.tree.map(lambda u, g: jnp.sum(u * g), offset, gradient)))
         # At the minimum itself the ratios are 0/0: NaN, which the suprema leave out.
         return {
             "distance": distance,
             "contraction": jnp.sqrt(squared_norm(after)) / distance,
-            "rsi": inner / distance**2,
+            "rsi": inner(offset, gradient) / distance**2,
             "growth": jnp.sqrt(squared_norm(gradient)) / distance,
         }
 
@@ -145,13 +145,23 @@ def build_prober(scenario: Scenario, task: ClassificationTask, centre: Network) 
 
 
 @eqx.filter_jit
-def probe_ensemble(layout: Layout, prober: Prober, state: EnsembleState) -> dict[str, Array]:
-    """Probe every trajectory; what a diverged one would measure is NaN."""
+def probe_ensemble(
+    layout: Layout, prober: Prober, state: EnsembleState, step: Int[Array, ""]
+) -> dict[str, Array]:
+    """Probe every trajectory at ``step``; what a diverged one would measure is NaN.
+
+    Signs and batches differ from trajectory to trajectory and from probe to probe, so that their
+    errors average out.
+    """
     arrays, static = eqx.partition(prober, eqx.is_array)
 
-    def one(state: EnsembleState, arrays: PyTree) -> dict[str, Array]:
-        measured = eqx.combine(arrays, static)(state.theta)
+    root = jax.random.fold_in(stream(0, "probe"), step)
+
+    def one(state: EnsembleState, member: Array, arrays: PyTree) -> dict[str, Array]:
+        key = jax.random.fold_in(root, member)
+        measured = eqx.combine(arrays, static)(state.theta, key)
         diverged = state.track.diverged
         return {name: jnp.where(diverged, jnp.nan, value) for name, value in measured.items()}
 
-    return map_ensemble(layout, one, (state,), arrays)
+    members = jnp.arange(state.track.exit_step.shape[0])
+    return map_ensemble(layout, one, (state, members), arrays)

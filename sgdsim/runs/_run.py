@@ -71,7 +71,6 @@ def run(
     reporter = Reporter(quiet)
     with _session(scenario), stop_on_signal(reporter.stage) as stop:
         began = time.monotonic()
-        paths = clear_output(out)
 
         def stage(text: str) -> None:
             stop.check(f"stopped before the first step; nothing to resume in {out}.")
@@ -80,7 +79,8 @@ def run(
         task = build_task(scenario)
         setting, values = prepare(scenario, task, stage)
         stage("compiling")
-        save_tree(paths.preparation, setting)
+        paths = clear_output(out)  # only now: until here a run that is replaced was still whole
+        save_tree(paths.preparation, setting, scenario.digest())
         simulation = _Run(scenario, paths, task, setting)
         simulation.store = create_store(
             scenario, paths.partial, setting, values, simulation.ensemble.layout
@@ -121,13 +121,18 @@ def resume(path: str | Path, *, quiet: bool = False) -> Path:
             f"the scenario stored in {paths.partial} does not match its digest; the dataset was "
             "edited and cannot be resumed."
         )
-    if not paths.checkpoint.exists():  # killed before the first step: nothing but time is lost
+    if not paths.checkpoint.exists():
+        if "wall_seconds" in store.attrs:  # steps were made, so there was a checkpoint
+            raise StoreError(
+                f"{paths.checkpoint} is gone, and without it the run cannot go on; the dataset in "
+                f"{paths.partial} can still be read. Start again with --overwrite."
+            )
         return run(scenario, paths.folder, overwrite=True, quiet=quiet)
     reporter = Reporter(quiet)
     with _session(scenario), stop_on_signal(reporter.stage) as stop:
         began = time.monotonic() - float(str(store.attrs.get("wall_seconds", 0.0)))
         task = build_task(scenario)
-        setting = _load_setting(paths, scenario)
+        setting = _load_setting(paths, scenario, task)
         simulation = _Run(scenario, paths, task, setting)
         _require_same_machine(store, provenance(simulation.ensemble.layout))
         simulation.store = store
@@ -204,7 +209,9 @@ class _Run:
     def probe(self) -> None:
         """Measure curvature, noise and bounds of the present iterates."""
         count = self.scenario.ensemble.trajectories
-        measured = probe_ensemble(self.ensemble.layout, self.prober, self.state)
+        measured = probe_ensemble(
+            self.ensemble.layout, self.prober, self.state, jnp.asarray(self.step, jnp.int32)
+        )
         measured = {name: np.asarray(value)[:count] for name, value in measured.items()}
         self.visited = self.visited.merge(visited_constants(measured, float(self.setting.radius)))
         index = self.step // self.scenario.ensemble.chunk_steps
@@ -222,7 +229,8 @@ class _Run:
         track = jax.tree.map(
             lambda a: np.asarray(a)[: self.scenario.ensemble.trajectories], self.state.track
         )
-        steps = max(self.step, 1)
+        # Nothing is measured yet where a count is zero: 0/0 is NaN, not 0.
+        late = self.step - self.ensemble.schedule.halfway
         diverged = track.diverged_step != NEVER
         status = np.where(diverged, 2, 1 if self.step == self.scenario.ensemble.steps else 0)
         self.store.write(
@@ -231,12 +239,12 @@ class _Run:
                 "entry_step": track.entry_step,
                 "exit_step": track.exit_step,
                 "exited": (track.exit_step != NEVER).astype(np.int8),
-                "occupancy": track.steps_inside / steps,
+                "occupancy": track.steps_inside / (self.step or np.nan),
                 "max_distance": track.maximum.astype(np.float64),
                 "mean_squared_distance": np.where(
                     diverged,
                     np.nan,
-                    track.late_sum / max(self.step - self.ensemble.schedule.halfway, 1),
+                    track.late_sum / (late if late > 0 else np.nan),
                 ).astype(np.float64),
             },
         )
@@ -244,12 +252,14 @@ class _Run:
             "trajectory",
             {"status": status.astype(np.int8), "diverged_step": track.diverged_step},
         )
-        save_tree(self.paths.checkpoint, (self.state, self.visited), step=self.step)
+        digest = self.scenario.digest()
+        save_tree(self.paths.checkpoint, (self.state, self.visited), digest, step=self.step)
 
     def load(self) -> None:
         """Take up the state of the last checkpoint."""
+        like = self.state, self.visited
         (self.state, visited), scalars = load_tree(
-            self.paths.checkpoint, (self.state, self.visited)
+            self.paths.checkpoint, like, self.scenario.digest()
         )
         self.state = self.ensemble.layout.place(self.state)
         self.visited = BallConstants(*(float(x) for x in visited))
@@ -264,9 +274,10 @@ def _session(scenario: Scenario) -> Iterator[None]:
         yield
 
 
-def _load_setting(paths: RunPaths, scenario: Scenario) -> Setting:
-    like = _setting_like(scenario)
-    setting, _ = load_tree(paths.preparation, like)
+def _load_setting(paths: RunPaths, scenario: Scenario, task: ClassificationTask) -> Setting:
+    network = cast(initial_network(scenario, task), jnp.float64)
+    like = Setting(network, network, 0.0, 0.0, BallConstants())
+    setting, _ = load_tree(paths.preparation, like, scenario.digest())
     return setting._replace(
         margin=float(setting.margin),
         radius=float(setting.radius),
@@ -274,15 +285,9 @@ def _load_setting(paths: RunPaths, scenario: Scenario) -> Setting:
     )
 
 
-def _setting_like(scenario: Scenario) -> Setting:
-    """Give a setting of the right shapes, to be filled from the file."""
-    network = cast(initial_network(scenario, build_task(scenario)), jnp.float64)
-    return Setting(network, network, 0.0, 0.0, BallConstants())
-
-
 def _require_same_machine(store: RunStore, here: dict[str, Any]) -> None:
     """Refuse to continue where the numbers would silently differ."""
-    for name in ("jax_version", "backend", "device_count", "mapping"):
+    for name in ("backend", "device", "device_count", "mapping", "versions"):
         before, now = store.attrs.get(name), here[name]
         if before != now:
             raise StoreError(

@@ -24,7 +24,6 @@ def print_summary(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
     stay = float(stagnation["stay_probability"][-1])
     low = float(stagnation["stay_probability_low"][-1])
     high = float(stagnation["stay_probability_high"][-1])
-    sizes = stagnation["convexity_sample_size"]
     table = Table(title=str(tree.attrs["title"]), title_justify="left", show_header=False)
     rows = {
         "gradient norm at the minimum": f"{float(curvature['minimum_gradient_norm']):.2g}",
@@ -37,13 +36,9 @@ def print_summary(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
         "radius of the stagnation set": f"{float(stagnation['radius']):.4g}",
         "contraction of one step": f"{float(stagnation['contraction']):.6g}",
         "stay probability": f"{stay:.4g} (interval {low:.4g} to {high:.4g})",
-        "smallest RSI ratio sampled": (
-            f"{float(stagnation['rsi']):.4g} (ESC to QG: {int(sizes.min())} to "
-            f"{int(sizes.max())} ratios a shell)"
-        ),
         "diverged trajectories": str(int((status == 2).sum())),
     }
-    rows |= _bound_rows(tree)
+    rows |= _convexity_rows(stagnation) | _bound_rows(tree)
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
@@ -57,9 +52,24 @@ def _pair(stagnation: xr.Dataset, name: str) -> str:
     return f"{at_minimum:.4g} / {worst:.4g}"
 
 
+def _convexity_rows(stagnation: xr.Dataset) -> dict[str, str]:
+    """Smallest ratio of every condition in the ball, with the number of ratios behind it."""
+    rows = {}
+    for name in stagnation["condition"].values:
+        at = stagnation.sel(condition=name)
+        size = at["convexity_sample_size"]
+        violated = (at["convexity_violation_fraction"] * size).sum()
+        rows[f"smallest {name} ratio"] = (
+            f"{float(at['convexity_ratio_minimum'].min()):.4g} "
+            f"({int(size.sum())} sampled, {round(float(violated))} not positive)"
+        )
+    return rows
+
+
 def _bound_rows(tree: xr.DataTree) -> dict[str, str]:
     """Each certificate at the last probe against the gap, averaged over the trajectories."""
-    last = tree["bounds"].to_dataset().isel(probe=-1).mean("trajectory")
+    bounds = tree["bounds"].to_dataset().isel(probe=-1)
+    last = bounds.where(bounds["value"].notnull()).mean("trajectory")
     rows = {}
     for name in last["bound"].values:
         bound = last.sel(bound=name)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator
@@ -20,8 +21,10 @@ from sgdsim.scenario._fields import (
     Text,
     mistake,
 )
-from sgdsim.scenario._problem import Problem
+from sgdsim.scenario._problem import Mlp, Problem, Softmax
 from sgdsim.scenario._report import error_of
+
+_MOST_CELLS = 1e6
 
 Quantity = Literal[
     "stay_bound_excess",
@@ -101,7 +104,8 @@ class Bounds(Table):
     """How generalization bounds are evaluated."""
 
     failure_probability: Probability = Field(
-        description="Probability with which a certificate may fail to hold."
+        description="Probability with which any of the certificates may fail to hold; each gets an "
+        "equal share of it."
     )
     margin: PositiveOrAuto = Field(
         description='Margin of the ramp loss, or "auto": the median positive margin of the '
@@ -119,6 +123,15 @@ class Bounds(Table):
         low = info.data.get("grid_low")
         if low is not None and not grid_high > low:
             raise mistake(f"should be greater than bounds.grid_low = {low} (got {grid_high})")
+        ratio = info.data.get("grid_ratio")
+        if low is not None and ratio is not None:
+            cells = (math.log(grid_high) - math.log(low)) / math.log(ratio)
+            if cells > _MOST_CELLS:
+                raise mistake(
+                    f"the grid would have {cells:.2g} points, more than {_MOST_CELLS:g}; raise "
+                    f"bounds.grid_ratio = {ratio} or bring grid_low and grid_high together "
+                    f"(got {grid_high})"
+                )
         return grid_high
 
 
@@ -198,6 +211,25 @@ class Scenario(Table):
     claim: Annotated[tuple[Claim, ...], Field(strict=False)] = Field(
         default=(), description="What theory or literature says about the run."
     )
+
+    @field_validator("stagnation")
+    @classmethod
+    def _automatic_radius_has_a_formula(cls, stagnation: Stagnation, info: Siblings) -> Stagnation:
+        problem, dynamics = info.data.get("problem"), info.data.get("dynamics")
+        if stagnation.radius != "auto" or problem is None or dynamics is None:
+            return stagnation
+        reason = None
+        if isinstance(dynamics, Gd):
+            reason = "gradient descent has no noise"
+        elif isinstance(problem.model, Softmax) and problem.ridge == 0:
+            reason = "without a ridge there is no strong convexity"
+        elif isinstance(problem.model, Mlp) and isinstance(
+            getattr(dynamics, "noise", None), IsotropicNoise
+        ):
+            reason = "a network has no modulus for isotropic noise"
+        if reason:
+            raise mistake(f"'auto' has no value here: {reason}; give a number", at=("radius",))
+        return stagnation
 
     @field_validator("dynamics")
     @classmethod

@@ -59,13 +59,14 @@ def sde_verdict(learning_rate: float, sharpness: float, tolerance: float = 0.1) 
     sharpness
         Largest Hessian eigenvalue met during the run.
     tolerance
-        Relative error of the stationary variance up to which the SDE is called valid.
+        Relative error of the stationary variance, along the sharpest direction and for additive
+        noise, up to which the SDE is called valid.
 
     Examples
     --------
     >>> from sgdsim.stability import sde_verdict
     >>> print(sde_verdict(0.5, 0.04))
-    SDE valid: eta*lambda_max/2 = 0.01, its stationary variance is 1.0 % too small at most.
+    SDE valid: eta*lambda_max/2 = 0.01; linearised, its stationary variance is 1.0 % too small.
     """
     ratio = variance_ratio(learning_rate, sharpness)
     gauge = learning_rate * sharpness / 2
@@ -76,9 +77,9 @@ def sde_verdict(learning_rate: float, sharpness: float, tolerance: float = 0.1) 
             f"SDE invalid: eta*lambda_max/2 = {gauge:.2g}, beyond the edge of stability 1, where "
             "the discrete process has no stationary law and the SDE still has one."
         )
-    error = 100 * (1 - 1 / ratio)
-    word = "valid" if ratio - 1 <= tolerance else "invalid"
+    error = 1 - 1 / ratio  # equals the gauge eta*lambda/2
+    word = "valid" if error <= tolerance else "invalid"
     return (
-        f"SDE {word}: eta*lambda_max/2 = {gauge:.2g}, its stationary variance is "
-        f"{error:.1f} % too small at most."
+        f"SDE {word}: eta*lambda_max/2 = {gauge:.2g}; linearised, its stationary variance is "
+        f"{100 * error:.1f} % too small."
     )

@@ -20,7 +20,7 @@ _ESCAPES = 5
 
 
 class Minimum(NamedTuple):
-    r"""A point where the gradient vanishes and the Hessian has no negative eigenvalue.
+    r"""A point where the gradient vanishes and no negative Hessian eigenvalue was found.
 
     Attributes
     ----------
@@ -31,7 +31,8 @@ class Minimum(NamedTuple):
     gradient_norm
         Euclidean norm of the gradient.
     spectrum
-        Ritz values of the Hessian with residuals.
+        Ritz values of the Hessian with residuals. The smallest one is an upper bound on the
+        smallest eigenvalue; its residual says how near to it some eigenvalue lies.
     """
 
     theta: PyTree

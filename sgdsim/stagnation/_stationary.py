@@ -95,8 +95,8 @@ def _measure_of(problem: Problem, theta: PyTree, depth: int, block: int) -> tupl
     mean = jax.grad(problem.empirical_risk)(theta)
 
     def of_row(row: PyTree) -> tuple[Array, Array]:
-        one = Problem(problem.losses, jax.tree.map(lambda a: a[None], row), problem.ridge)
-        centred = jax.tree.map(lambda a, b: a - b, jax.grad(one.empirical_risk)(theta), mean)
+        gradient = jax.grad(problem.single(row).empirical_risk)(theta)
+        centred = jax.tree.map(lambda a, b: a - b, gradient, mean)
         ritz = lanczos(product, centred, depth)
         flat = ravel_pytree(centred)[0]
         # Gauss weights are the squared overlaps of the start vector with the Ritz vectors.

@@ -5,15 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from sgdsim.problems import Problem
 
 
 def dense_gradients(problem: Problem, theta: PyTree) -> Float[np.ndarray, "n p"]:
     """Per-sample gradients as the rows of a matrix."""
-    flat, unravel = ravel_pytree(theta)
-    return np.asarray(jax.jacrev(lambda v: problem.per_sample_losses(unravel(v)))(flat))
+    return np.asarray(_gradients(problem, theta))
 
 
 def dense_covariance(problem: Problem, theta: PyTree) -> Float[np.ndarray, "p p"]:
@@ -28,8 +27,19 @@ def dense_covariance(problem: Problem, theta: PyTree) -> Float[np.ndarray, "p p"
 
 def dense_hessian(problem: Problem, theta: PyTree) -> Float[np.ndarray, "p p"]:
     """Hessian of the empirical risk."""
+    return np.asarray(_hessian(problem, theta))
+
+
+@jax.jit
+def _gradients(problem: Problem, theta: PyTree) -> Array:
     flat, unravel = ravel_pytree(theta)
-    return np.asarray(jax.hessian(lambda v: problem.empirical_risk(unravel(v)))(flat))
+    return jax.jacrev(lambda v: problem.per_sample_losses(unravel(v)))(flat)
+
+
+@jax.jit
+def _hessian(problem: Problem, theta: PyTree) -> Array:
+    flat, unravel = ravel_pytree(theta)
+    return jax.hessian(lambda v: problem.empirical_risk(unravel(v)))(flat)
 
 
 def discrete_lyapunov(

@@ -130,7 +130,7 @@ def stopped(tmp_path_factory, environment, tiny) -> Path:
         ({"scenario_digest": "0" * 64}, "does not match its digest"),
         ({"conventions": "sgdsim-9"}, "sgdsim-9"),
         ({"mapping": "vmap"}, "mapping = vmap"),
-        ({"jax_version": "0.0.1"}, "jax_version = 0.0.1"),
+        ({"versions": "jax 0.0.1"}, "versions = jax 0.0.1"),
     ],
 )
 def test_resuming_something_else_is_refused(stopped: Path, finish, command, change, message):
@@ -159,6 +159,19 @@ def test_a_truncated_state_is_refused(stopped: Path, finish, command):
     assert process.returncode == 1
     assert "cannot be read" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+def test_a_lost_state_never_deletes_the_dataset(stopped: Path, finish, command):
+    paths = RunPaths(stopped)
+    hidden = paths.checkpoint.with_name("elsewhere")
+    paths.checkpoint.rename(hidden)
+    try:
+        process = finish(command("resume", str(stopped)))
+    finally:
+        hidden.rename(paths.checkpoint)
+    assert process.returncode == 1
+    assert "is gone" in process.stderr
+    assert sgdsim.open_run(stopped)["trajectory"]["loss"].notnull().any()
 
 
 def test_no_run_to_resume(tmp_path, finish, command):

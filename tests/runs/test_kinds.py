@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import sgdsim
-from sgdsim._errors import SgdsimError
+from sgdsim._errors import ScenarioError, SgdsimError
 from sgdsim.runs import RunPaths, _run as _run_module
 from sgdsim.scenario import load_scenario
 
@@ -60,11 +60,7 @@ def test_a_diverging_run_finishes_and_says_when(tmp_path):
     ],
 )
 def test_every_kind_of_dynamics(tmp_path, settings, reason):
-    settings = ["stagnation.radius=1.0", *settings]
-    if "dynamics.kind=gd" in settings:  # a kind of its own: keys of the others are unknown to it
-        settings += ["dynamics={kind='gd', learning_rate=0.5}"]
-        settings.remove("dynamics.kind=gd")
-    tree = _run(tmp_path, "stagnation", *settings)
+    tree = _run(tmp_path, "stagnation", "stagnation.radius=1.0", *settings)
     assert tree["trajectory"]["loss"].notnull().all()
     bound = tree["stagnation"].to_dataset()["stay_lower_bound"].sel(theory="S2")
     statement = tree.attrs["stay_statement"]
@@ -97,7 +93,7 @@ def test_an_sde_is_bounded_as_the_recursion_of_its_substeps(tmp_path):
 def test_a_network(tmp_path):
     tree = _run(tmp_path, "stagnation-mlp", "problem.model.hidden=[4]", "problem.ridge=0.01")
     assert tree["bounds"].sizes["layer"] == 2
-    assert float(tree["curvature"]["minimum_gradient_norm"]) < 1e-8
+    assert float(tree["curvature"].to_dataset()["minimum_gradient_norm"]) < 1e-8
     assert tree["bounds"]["value"].notnull().all()
 
 
@@ -118,13 +114,26 @@ def test_a_run_killed_at_either_end_is_resumed(tmp_path, monkeypatch, where):
             sgdsim.run(scenario, out, quiet=True)
     assert not RunPaths(out).store.exists()
     tree = sgdsim.open_run(sgdsim.resume(out, quiet=True))
-    assert int(tree["status"]) == 1
+    assert int(tree.to_dataset()["status"]) == 1
     assert tree["trajectory"]["loss"].notnull().all()
     assert tree["claims"]["measured"].notnull().all()
-    assert float(tree["bounds"]["certificate_radius"]) > 1.0
+    assert float(tree["bounds"].to_dataset()["certificate_radius"]) > 1.0
 
 
-def test_auto_radius_without_noise_is_refused(tmp_path):
-    with pytest.raises(SgdsimError, match="give the radius as a number"):
-        _run(tmp_path, "stagnation", "dynamics={kind='gd', learning_rate=0.5}")
-    assert not (tmp_path / "run" / "run.zarr").exists()
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("stagnation", ["dynamics.kind=gd"]),
+        ("stagnation", ["problem.ridge=0"]),
+        ("stagnation-mlp", ["dynamics.noise.kind=isotropic", "dynamics.noise.variance=1e-4"]),
+    ],
+)
+def test_an_automatic_radius_without_a_formula_is_refused(tmp_path, name, settings):
+    with pytest.raises(ScenarioError, match=r"stagnation\.radius: 'auto' has no value here"):
+        _run(tmp_path, name, *settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_devices_than_there_are(tmp_path):
+    with pytest.raises(SgdsimError, match=r"compute\.devices = 99"):
+        _run(tmp_path, "stagnation", "stagnation.radius=1.0", "compute.devices=99")

@@ -171,11 +171,13 @@ def test_an_override_reaches_into_lists() -> None:
     ],
 )
 def test_a_new_kind_inherits_only_what_it_knows(settings: list[str], expected: object) -> None:
+    settings = ["stagnation.radius=1.0", *settings]
     assert load_scenario("stagnation", settings).dynamics == expected
 
 
 def test_a_file_may_change_the_kind_of_what_it_extends(write: Write) -> None:
     text = 'extends = "stagnation-mlp"\n[problem.model]\nkind = "softmax"\n[dynamics]\nkind = "gd"'
+    text += "\n[stagnation]\nradius = 1.0"
     scenario = load_scenario(write("mine.toml", text))
     assert scenario.problem.model == load_scenario("stagnation").problem.model
     assert scenario.dynamics == Gd(kind="gd", learning_rate=0.5)

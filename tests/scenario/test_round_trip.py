@@ -69,27 +69,33 @@ def scenario_tables(draw: st.DrawFn) -> dict[str, Any]:
     training = draw(st.integers(2, 1793))
     record_every, records, chunks = (draw(st.integers(1, 1000)) for _ in range(3))
     low, high = sorted(draw(st.lists(positive, min_size=2, max_size=2, unique=True)))
+    moves, model = draw(dynamics(training)), draw(models)
+    ridge = draw(st.floats(0, allow_infinity=False))
+    # An automatic radius needs noise and a curvature modulus.
+    isotropic = moves.get("noise", {}).get("kind") == "isotropic"
+    flat = isotropic if model["kind"] == "mlp" else ridge == 0
+    formula = moves["kind"] != "gd" and not flat
     return {
         "name": draw(names),
         "title": draw(words),
         "description": draw(st.text()),
         "problem": {
             "kind": "classification",
-            "ridge": draw(st.floats(0, allow_infinity=False)),
+            "ridge": ridge,
             "data": {
                 "kind": "digits",
                 "training": training,
                 "reference": draw(st.integers(2, 1795 - training)),
                 "split_seed": draw(seeds),
             },
-            "model": draw(models),
+            "model": model,
         },
         "minimum": {
             "tolerance": draw(positive),
             "max_iterations": draw(counts),
             "seed": draw(seeds),
         },
-        "dynamics": draw(dynamics(training)),
+        "dynamics": moves,
         "ensemble": {
             "trajectories": draw(counts),
             "record_every": record_every,
@@ -98,7 +104,7 @@ def scenario_tables(draw: st.DrawFn) -> dict[str, Any]:
             "seed": draw(seeds),
         },
         "stagnation": {
-            "radius": draw(auto | positive),
+            "radius": draw(auto | positive if formula else positive),
             "failure_probability": draw(probabilities),
             "confidence": draw(probabilities),
         },
@@ -111,7 +117,7 @@ def scenario_tables(draw: st.DrawFn) -> dict[str, Any]:
         "bounds": {
             "failure_probability": draw(probabilities),
             "margin": draw(auto | positive),
-            "grid_ratio": draw(st.floats(1, exclude_min=True, allow_infinity=False)),
+            "grid_ratio": draw(st.floats(1.01, allow_infinity=False)),
             "grid_low": low,
             "grid_high": high,
         },

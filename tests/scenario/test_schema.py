@@ -72,7 +72,7 @@ BOUNDARIES: list[tuple[str, list[Any], list[Any]]] = [
     ("title", ["t"], ["", 3]),
     ("description", ["", "d"], [3]),
     ("problem.kind", ["classification"], ["regression", 3]),
-    ("problem.ridge", [0, 0.0, 1], [-1e-12, "0", True, INFINITY, NAN]),
+    ("problem.ridge", [1e-300, 1], [-1e-12, "0", True, INFINITY, NAN]),
     ("problem.data.kind", ["digits"], ["digit"]),
     ("problem.data.training", [16, 1395], [0, -1, 1396, 10.0, "10"]),
     ("problem.data.reference", [2, 795], [0, 1, 796]),
@@ -96,7 +96,7 @@ BOUNDARIES: list[tuple[str, list[Any], list[Any]]] = [
     ("convexity.seed", [0], [-1]),
     ("bounds.failure_probability", [1e-300, 0.999], [0, 1]),
     ("bounds.margin", ["auto", 1, 0.5], [0, -1, "none", False, INFINITY]),
-    ("bounds.grid_ratio", [1 + 1e-12, 2], [1, 1.0, 0.5, INFINITY]),
+    ("bounds.grid_ratio", [1 + 1e-4, 2], [1, 1.0, 0.5, INFINITY]),
     ("bounds.grid_low", [1e-300, 1], [0, -1]),
     ("bounds.grid_high", [0.0011, 1], [0.001, 1e-4, 0]),
     ("compute.precision", ["float32", "float64"], ["float16", 32]),
@@ -183,7 +183,42 @@ def test_steps_and_records_must_fit_the_chunks(tables: dict[str, Any]) -> None:
 def test_dynamics(tables: dict[str, Any], dynamics: Any, accepted: bool) -> None:
     if isinstance(dynamics, dict):
         dynamics = {"learning_rate": 0.1, **dynamics}
+    tables["stagnation"]["radius"] = 1.0  # gradient descent has no automatic one
     assert (faults({**tables, "dynamics": dynamics}) == set()) == accepted
+
+
+MLP = {"kind": "mlp", "hidden": [3], "activation": "tanh"}
+ISOTROPIC = {
+    "kind": "gaussian_sgd",
+    "learning_rate": 0.1,
+    "noise": {"kind": "isotropic", "variance": 1.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("problem", "dynamics", "accepted"),
+    [
+        ({}, {}, True),
+        ({"ridge": 0}, {}, False),
+        ({"ridge": 0, "model": MLP}, {}, True),
+        ({}, {"kind": "gd", "learning_rate": 0.1}, False),
+        ({}, ISOTROPIC, True),
+        ({"model": MLP}, ISOTROPIC, False),
+    ],
+)
+def test_an_automatic_radius_needs_a_formula(
+    tables: dict[str, Any], problem: dict, dynamics: dict, accepted: bool
+) -> None:
+    tables["problem"] |= problem
+    tables["dynamics"] = dynamics or tables["dynamics"]
+    assert (faults(tables) == set()) == accepted
+    tables["stagnation"]["radius"] = 0.5
+    assert faults(tables) == set()
+
+
+def test_the_grid_of_the_union_bound_is_finite(tables: dict[str, Any]) -> None:
+    tables["bounds"]["grid_ratio"] = 1 + 1e-12
+    assert faults(tables) == {"bounds.grid_high"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,7 @@
+from ._claims import (
+    QUANTITIES as QUANTITIES,
+    evaluate_claims as evaluate_claims,
+    print_claims as print_claims,
+)
+from ._output import RunPaths as RunPaths, check_output as check_output, find_run as find_run
+from ._run import resume as resume, run as run

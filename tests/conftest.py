@@ -1,0 +1,89 @@
+"""Shared by all tests; sgdsim is imported inside fixtures, after pytest has set up its hooks."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+# Before JAX starts: two CPU devices, so that sharding is tested on any machine, and no silent
+# broadcasting of arrays of different rank.
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def getkey() -> Callable[[], jax.Array]:
+    """Give a new random key at every call, the same ones in every run."""
+    counter = itertools.count()
+    return lambda: jax.random.fold_in(jax.random.key(20_240_613), next(counter))
+
+
+@pytest.fixture(scope="module")
+def x64() -> Iterator[None]:
+    """Double precision for a test module; the doctests show what users see, float32."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def network_problem(x64):
+    """Tanh network on seven rows with a ridge penalty: (problem, parameters), p = 20."""
+    from sgdsim.problems import Network, Problem, Rows, cross_entropies
+
+    random = np.random.default_rng(3)
+    rows = Rows(
+        jnp.asarray(random.normal(size=(7, 3))), jnp.asarray(np.eye(2)[random.integers(0, 2, 7)])
+    )
+    weights = tuple(jnp.asarray(random.normal(size=shape)) for shape in [(4, 3), (2, 4)])
+    return Problem(cross_entropies, rows, 0.3), Network(weights)
+
+
+@pytest.fixture(scope="module")
+def quadratic(x64):
+    """Build a quadratic problem with additive noise: (problem, Hessian, per-row covariance)."""
+    from sgdsim.problems import Problem
+
+    def losses(theta, data):
+        hessian, centres = data["hessian"][0], data["centre"]
+        offsets = theta[None, :] - centres
+        return 0.5 * jnp.sum(offsets * (offsets @ hessian), axis=1)
+
+    def build(hessian, centres):
+        hessian, centres = np.asarray(hessian, float), np.asarray(centres, float)
+        centres = centres - centres.mean(axis=0)
+        data = {
+            "hessian": jnp.asarray(np.broadcast_to(hessian, (len(centres), *hessian.shape))),
+            "centre": jnp.asarray(centres),
+        }
+        gradients = centres @ hessian
+        return Problem(losses, data), hessian, gradients.T @ gradients / len(centres)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def z_of_covariance() -> Callable[..., np.ndarray]:
+    """Z-scores of draws against a normal law with mean zero and a given covariance.
+
+    Of the mean and the variance along fixed directions and of the trace. ``gaussian=False``
+    estimates the standard errors from the draws instead of taking them from the normal law.
+    """
+
+    def z_scores(draws, covariance, gaussian: bool = True) -> np.ndarray:
+        draws, covariance = np.asarray(draws), np.asarray(covariance)
+        count, p = draws.shape
+        directions = np.random.default_rng(11).normal(size=(5, p))
+        projected = draws @ directions.T
+        variances = np.einsum("dp,pq,dq->d", directions, covariance, directions)
+        squares = np.column_stack([projected**2, np.sum(draws**2, axis=1)])
+        expected = np.append(variances, np.trace(covariance))
+        exact = np.append(2 * variances**2, 2 * np.sum(covariance**2))
+        spread = exact if gaussian else squares.var(axis=0, ddof=1)
+        z_squares = (squares.mean(axis=0) - expected) / np.sqrt(spread / count)
+        z_mean = projected.mean(axis=0) / np.sqrt(variances / count)
+        return np.concatenate([z_mean, z_squares])
+
+    return z_scores
