@@ -43,7 +43,23 @@ class ExtremeEigenvalues(NamedTuple):
 
 
 def hessian_product(risk: Callable[[PyTree], Array], theta: PyTree) -> MatVec:
-    r"""Matrix-free :math:`v \mapsto \nabla^2 L(\theta)v`, a forward derivative of the gradient."""
+    r"""Matrix-free :math:`v \mapsto \nabla^2 L(\theta)v`, a forward derivative of the gradient.
+
+    Parameters
+    ----------
+    risk
+        Function of ``theta`` alone.
+    theta
+        Where; any pytree.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from sgdsim import hessian_product
+    >>> product = hessian_product(lambda theta: jnp.sum(theta**3), jnp.array([1.0, 2.0]))
+    >>> product(jnp.array([1.0, 1.0])).tolist()
+    [6.0, 12.0]
+    """
 
     def matvec(v: PyTree) -> PyTree:
         return jax.jvp(jax.grad(risk), (theta,), (v,))[1]

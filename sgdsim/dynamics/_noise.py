@@ -69,6 +69,14 @@ class MinibatchNoise(AbstractGradientNoise):
     Notes
     -----
     Source: Mori et al. 2022, equation 8 (covariance); stagnation theory section 3 (sampler).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from sgdsim import MinibatchNoise, Problem
+    >>> problem = Problem(lambda theta, z: 0.5 * (theta - z) ** 2, jnp.array([1.0, 3.0]))
+    >>> float(MinibatchNoise(4).trace(problem, jnp.array(0.0)))
+    0.25
     """
 
     batch_size: Number
@@ -112,6 +120,14 @@ class IsotropicNoise(AbstractGradientNoise):
     ----------
     variance
         ``s``, the variance of the gradient noise per coordinate and step.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from sgdsim import IsotropicNoise, Problem
+    >>> problem = Problem(lambda theta, z: jnp.sum(theta**2) - z, jnp.zeros(3))
+    >>> float(IsotropicNoise(0.5).trace(problem, jnp.zeros(4)))
+    2.0
     """
 
     variance: Number

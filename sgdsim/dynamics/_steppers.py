@@ -46,7 +46,22 @@ class AbstractStepper(eqx.Module):
 
 
 class GradientDescent(AbstractStepper):
-    r"""Full-batch gradient descent :math:`\theta' = \theta - \eta\nabla L_n(\theta)`."""
+    r"""Full-batch gradient descent :math:`\theta' = \theta - \eta\nabla L_n(\theta)`.
+
+    Parameters
+    ----------
+    learning_rate
+        ``eta``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from sgdsim import GradientDescent, Problem
+    >>> problem = Problem(lambda theta, z: 0.5 * (theta - z) ** 2, jnp.array([1.0, 3.0]))
+    >>> theta, risk = GradientDescent(0.5).step(problem, jnp.array(0.0), ())
+    >>> float(theta), float(risk)
+    (1.0, 2.5)
+    """
 
     learning_rate: Number
 
@@ -75,6 +90,16 @@ class MinibatchSGD(AbstractStepper):
     replacement
         Draw rows independently (covariance ``C/B``) or without replacement within the batch
         (covariance ``C/B * (n-B)/(n-1)``).
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from sgdsim import MinibatchSGD, Problem
+    >>> problem = Problem(lambda theta, z: 0.5 * (theta - z) ** 2, jnp.array([2.0, 2.0]))
+    >>> stepper = MinibatchSGD(0.5, batch_size=1)
+    >>> rows = stepper.draw(jax.random.key(0), jnp.array(0), problem, jnp.array(0.0))
+    >>> float(stepper.step(problem, jnp.array(0.0), rows)[0])
+    1.0
     """
 
     learning_rate: Number
@@ -116,6 +141,16 @@ class SDE(AbstractStepper):
         Model of the gradient noise.
     substeps
         ``m``; the step size is ``h = eta / m``. Each substep costs one backward pass.
+
+    Notes
+    -----
+    Source: Mori et al. 2022, equation 4.
+
+    Examples
+    --------
+    >>> from sgdsim import SDE, IsotropicNoise
+    >>> SDE(0.5, IsotropicNoise(0.01), substeps=4).substeps
+    4
     """
 
     learning_rate: Number

@@ -23,6 +23,12 @@ class Layout:
     ``map`` runs the trajectories of a device one after another, which keeps the activations of
     a small network in cache; ``vmap`` runs them together, which an accelerator needs. The two
     differ in the last bits (other matrix kernels), so both numbers belong to the provenance.
+
+    Examples
+    --------
+    >>> from sgdsim import Layout
+    >>> Layout("map", devices=2).padded(trajectories=5)
+    6
     """
 
     mapping: Mapping
@@ -53,7 +59,26 @@ class Layout:
 
 
 def choose_layout(mapping: str = "auto", devices: int | str = "auto") -> Layout:
-    """Resolve ``auto``: all devices; ``map`` on CPU and ``vmap`` on accelerators."""
+    """Resolve ``auto``: all devices; ``map`` on CPU and ``vmap`` on accelerators.
+
+    Parameters
+    ----------
+    mapping
+        ``"auto"``, ``"map"`` or ``"vmap"``.
+    devices
+        Number of devices, or ``"auto"``.
+
+    Raises
+    ------
+    SgdsimError
+        If there are fewer devices.
+
+    Examples
+    --------
+    >>> from sgdsim import choose_layout
+    >>> choose_layout("vmap", devices=1)
+    Layout(mapping='vmap', devices=1)
+    """
     available = jax.device_count()
     count = available if isinstance(devices, str) else devices
     if count > available:

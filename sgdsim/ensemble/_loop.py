@@ -47,7 +47,23 @@ class Chunk(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Steps of a run: how many, how often recorded, how many in one compiled chunk."""
+    """Steps of a run: how many, how often recorded, how many in one compiled chunk.
+
+    Parameters
+    ----------
+    steps
+        Steps of the run; a multiple of ``chunk_steps``.
+    record_every
+        Steps between two recorded values.
+    chunk_steps
+        Steps of one call of the compiled program; a multiple of ``record_every``.
+
+    Examples
+    --------
+    >>> from sgdsim import Schedule
+    >>> Schedule(steps=100, record_every=5, chunk_steps=50).halfway
+    50
+    """
 
     steps: int
     record_every: int
@@ -84,6 +100,26 @@ class Ensemble(eqx.Module):
     -----
     Every number in ``problem``, ``stepper`` and ``region`` is a traced argument of the compiled
     program, so that other values (another learning rate, another radius) reuse it.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import sgdsim
+    >>> rows = jnp.array([[0.0, 1.0], [2.0, 1.0]])
+    >>> problem = sgdsim.Problem(lambda t, z: 0.5 * jnp.sum((t[None] - z) ** 2, axis=1), rows)
+    >>> ensemble = sgdsim.Ensemble(
+    ...     problem=problem,
+    ...     stepper=sgdsim.gaussian_sgd(0.1, sgdsim.MinibatchNoise(1)),
+    ...     region=sgdsim.Ball(centre=jnp.ones(2), radius=1.0),
+    ...     observer=sgdsim.no_observables,
+    ...     schedule=sgdsim.Schedule(steps=20, record_every=5, chunk_steps=10),
+    ...     layout=sgdsim.choose_layout(),
+    ... )
+    >>> state = ensemble.start(jnp.ones(2), trajectories=4)
+    >>> for chunk in ensemble.run(ensemble.keys(seed=0, trajectories=4), state):
+    ...     print(chunk.stop, chunk.records["distance"].shape)
+    10 (4, 2)
+    20 (4, 2)
     """
 
     problem: Problem

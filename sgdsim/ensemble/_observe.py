@@ -31,5 +31,13 @@ class ClassificationObserver(eqx.Module):
 
 
 def no_observables(problem: Problem, theta: PyTree) -> dict[str, Array]:
-    """Record nothing beyond loss, distance and membership."""
+    """Record nothing beyond loss, distance and membership.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from sgdsim import Problem, no_observables
+    >>> no_observables(Problem(lambda theta, z: theta - z, jnp.zeros(2)), jnp.zeros(()))
+    {}
+    """
     return {}

@@ -24,6 +24,14 @@ class Network(eqx.Module):
         ``A_j`` of shape ``(rows_j, cols_j)``, first layer first.
     activation
         Elementwise, 1-Lipschitz, zero at zero; a name of ``ACTIVATIONS``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from sgdsim import Network
+    >>> network = Network((jnp.eye(2), jnp.ones((1, 2))), activation="relu")
+    >>> network(jnp.array([[3.0, -1.0]])).tolist()
+    [[3.0]]
     """
 
     weights: tuple[Float[Array, "_ _"], ...]

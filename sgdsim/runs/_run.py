@@ -65,6 +65,23 @@ def run(
         If the folder cannot be used; nothing is written then.
     RunInterrupted
         If a signal stopped the run; ``resume`` continues it.
+
+    Notes
+    -----
+    On CPU it makes one JAX device per core for the whole process, if JAX has not started yet.
+
+    Examples
+    --------
+    >>> import sgdsim
+    >>> tiny = [
+    ...     "problem.data.training=40", "problem.data.reference=40", "ensemble.trajectories=2",
+    ...     "ensemble.steps=4", "ensemble.record_every=2", "ensemble.chunk_steps=2",
+    ...     "convexity.directions=2", "convexity.eigenvectors=1", "convexity.radii=2",
+    ... ]
+    >>> scenario = sgdsim.load_scenario("stagnation", tiny)
+    >>> folder = sgdsim.run(scenario, "sgdsim-runs/tiny", quiet=True)
+    >>> sgdsim.open_run(folder)["trajectory"].loss.shape
+    (2, 3)
     """
     out = Path(out)
     check_output(out, overwrite)
