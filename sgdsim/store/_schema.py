@@ -1,6 +1,6 @@
 """The dataset contract: one table of every variable and coordinate that a run stores."""
 
-from sgdsim.store._specs import CoordinateSpec, VariableSpec
+from sgdsim.store._specs import CoordinateSpec, VariableSpec, flag, variables
 
 CONVENTIONS = "sgdsim-1"
 
@@ -16,9 +16,6 @@ FIXED_LABELS: dict[str, tuple[str, ...]] = {
     "direction": DIRECTIONS,
     "eigen": EIGEN,
 }
-
-_YES_NO = ("no", "yes")
-
 
 COORDINATES: tuple[CoordinateSpec, ...] = (
     CoordinateSpec("trajectory", "trajectory", "int64", "number of the trajectory"),
@@ -40,35 +37,10 @@ COORDINATES: tuple[CoordinateSpec, ...] = (
 )
 
 
-def _group(
-    group: str, dims: tuple[str, ...], dtype: str, *rows: tuple[str, ...]
-) -> tuple[VariableSpec, ...]:
-    """Specs that share group, dims and dtype: rows of (name, long_name, units, formula, source)."""
-    fill = -1 if dtype.startswith("int") else float("nan")
-    specs = []
-    for row in rows:
-        name, long_name, units, formula, source = (*row, *("", "", "1", "", "")[len(row) :])
-        specs.append(
-            VariableSpec(group, name, dims, dtype, long_name, units, formula, source, fill=fill)
-        )
-    return tuple(specs)
-
-
-def _flag(
-    group: str,
-    name: str,
-    dims: tuple[str, ...],
-    long_name: str,
-    meanings: tuple[str, ...] = _YES_NO,
-    fill: int = -1,
-) -> VariableSpec:
-    return VariableSpec(group, name, dims, "int8", long_name, flag_meanings=meanings, fill=fill)
-
-
-_ROOT = (_flag("/", "status", (), "state of the point", ("pending", "done", "failed"), 0),)
+_ROOT = (flag("/", "status", (), "state of the point", ("pending", "done", "failed"), 0),)
 
 _TRAJECTORY = (
-    *_group(
+    *variables(
         "trajectory",
         ("trajectory", "step"),
         "real",
@@ -79,8 +51,8 @@ _TRAJECTORY = (
         ("gradient_norm", "norm of the empirical gradient", "1", "|grad L_n(theta)|"),
         ("distance", "distance from the minimum on the training rows", "1", "|theta - theta*|"),
     ),
-    _flag("trajectory", "inside", ("trajectory", "step"), "is the iterate in the stagnation set"),
-    _flag(
+    flag("trajectory", "inside", ("trajectory", "step"), "is the iterate in the stagnation set"),
+    flag(
         "trajectory",
         "status",
         ("trajectory",),
@@ -88,7 +60,7 @@ _TRAJECTORY = (
         ("running", "finished", "diverged"),
         0,
     ),
-    *_group(
+    *variables(
         "trajectory",
         ("trajectory",),
         "int32",
@@ -97,15 +69,15 @@ _TRAJECTORY = (
 )
 
 _STAGNATION = (
-    *_group(
+    *variables(
         "stagnation",
         ("trajectory",),
         "int32",
         ("entry_step", "first step inside the stagnation set; -1: never", "step"),
         ("exit_step", "first step outside after entry; -1: never", "step"),
     ),
-    _flag("stagnation", "exited", ("trajectory",), "did the trajectory leave the stagnation set"),
-    *_group(
+    flag("stagnation", "exited", ("trajectory",), "did the trajectory leave the stagnation set"),
+    *variables(
         "stagnation",
         ("trajectory",),
         "float64",
@@ -118,7 +90,7 @@ _STAGNATION = (
         ),
         ("max_distance", "largest distance over every step", "1", "max_k |theta_k - theta*|"),
     ),
-    *_group(
+    *variables(
         "stagnation",
         ("step",),
         "float64",
@@ -155,7 +127,7 @@ _STAGNATION = (
             "standard error over trajectories of the mean squared distance",
         ),
     ),
-    *_group(
+    *variables(
         "stagnation",
         ("theory", "step"),
         "float64",
@@ -174,7 +146,7 @@ _STAGNATION = (
             "stagnation theory after Imaizumi & Schmidt-Hieber (explicit constants, this project)",
         ),
     ),
-    *_group(
+    *variables(
         "stagnation",
         (),
         "float64",
@@ -237,7 +209,7 @@ _STAGNATION = (
         ),
         ("start_distance", "distance at the start", "1", "d_0"),
     ),
-    *_group(
+    *variables(
         "stagnation",
         ("condition", "convexity_radius"),
         "float64",
@@ -251,13 +223,13 @@ _STAGNATION = (
             "upper Clopper-Pearson limit of the share of samples with a ratio <= 0",
         ),
     ),
-    *_group(
+    *variables(
         "stagnation",
         ("condition", "convexity_radius"),
         "int32",
         ("convexity_sample_size", "number of ratios sampled"),
     ),
-    *_group(
+    *variables(
         "stagnation",
         ("condition", "direction", "convexity_radius"),
         "float64",
@@ -266,7 +238,7 @@ _STAGNATION = (
 )
 
 _CURVATURE = (
-    *_group(
+    *variables(
         "curvature",
         (),
         "float64",
@@ -278,21 +250,21 @@ _CURVATURE = (
         ("threshold", "sharpness above which gradient descent is unstable", "1", "2 / eta"),
         ("minimum_distance", "distance between the empirical and the reference minimum"),
     ),
-    *_group(
+    *variables(
         "curvature",
         ("eigen",),
         "float64",
         ("minimum_hessian_eigenvalue", "extreme Hessian eigenvalue at the empirical minimum"),
         ("minimum_hessian_residual", "residual of that eigenpair", "1", "|H v - lambda v|"),
     ),
-    *_group(
+    *variables(
         "curvature",
         ("trajectory", "probe", "eigen"),
         "float64",
         ("hessian_eigenvalue", "extreme Hessian eigenvalue at the iterate"),
         ("hessian_residual", "residual of that eigenpair", "1", "|H v - lambda v|"),
     ),
-    *_group(
+    *variables(
         "curvature",
         ("trajectory", "probe"),
         "float64",
@@ -319,7 +291,7 @@ _CURVATURE = (
 )
 
 _BOUNDS = (
-    *_group(
+    *variables(
         "bounds",
         ("trajectory", "probe", "bound"),
         "float64",
@@ -329,32 +301,32 @@ _BOUNDS = (
         ("generalization_gap_stderr", "standard error of the measured gap"),
         ("tightness", "value over measured gap", "1", "value / gap"),
     ),
-    _flag(
+    flag(
         "bounds",
         "assumption_violated",
         ("trajectory", "probe", "bound"),
         "is an assumption of the bound violated (then value is NaN)",
     ),
-    _flag(
+    flag(
         "bounds",
         "vacuous",
         ("trajectory", "probe", "bound"),
         "is the value larger than the range of the loss",
     ),
-    *_group(
+    *variables(
         "bounds",
         ("bound",),
         "float64",
         ("holds_with_probability", "probability with which the certificate holds"),
     ),
-    *_group(
+    *variables(
         "bounds",
         ("trajectory", "probe"),
         "float64",
         ("zero_one_gap", "measured gap of the error rate"),
         ("zero_one_gap_stderr", "standard error of that gap"),
     ),
-    *_group(
+    *variables(
         "bounds",
         ("trajectory", "probe", "layer"),
         "float64",
@@ -363,7 +335,7 @@ _BOUNDS = (
         ("frobenius_norm", "Frobenius norm of the layer"),
         ("distance_from_reference", "Frobenius distance of the layer from the reference minimum"),
     ),
-    *_group(
+    *variables(
         "bounds",
         (),
         "float64",
@@ -373,7 +345,7 @@ _BOUNDS = (
 )
 
 _CLAIMS = (
-    *_group(
+    *variables(
         "claims",
         ("claim",),
         "float64",
@@ -381,7 +353,7 @@ _CLAIMS = (
         ("expected_low", "smallest value that the claim allows; -inf: open"),
         ("expected_high", "largest value that the claim allows; inf: open"),
     ),
-    _flag("claims", "holds", ("claim",), "does the claim hold"),
+    flag("claims", "holds", ("claim",), "does the claim hold"),
 )
 
 VARIABLES: tuple[VariableSpec, ...] = (

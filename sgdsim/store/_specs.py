@@ -79,3 +79,29 @@ class CoordinateSpec:
     def attributes(self) -> dict[str, str]:
         """CF-like attributes written next to the array."""
         return {"long_name": self.long_name, "units": self.units}
+
+
+def variables(
+    group: str, dims: tuple[str, ...], dtype: str, *rows: tuple[str, ...]
+) -> tuple[VariableSpec, ...]:
+    """Specs that share group, dims and dtype: rows of (name, long_name, units, formula, source)."""
+    fill = -1 if dtype.startswith("int") else float("nan")
+    specs = []
+    for row in rows:
+        name, long_name, units, formula, source = (*row, *("", "", "1", "", "")[len(row) :])
+        specs.append(
+            VariableSpec(group, name, dims, dtype, long_name, units, formula, source, fill=fill)
+        )
+    return tuple(specs)
+
+
+def flag(
+    group: str,
+    name: str,
+    dims: tuple[str, ...],
+    long_name: str,
+    meanings: tuple[str, ...] = ("no", "yes"),
+    fill: int = -1,
+) -> VariableSpec:
+    """Spec of an int8 flag whose values 0, 1, ... have the given meanings."""
+    return VariableSpec(group, name, dims, "int8", long_name, flag_meanings=meanings, fill=fill)
