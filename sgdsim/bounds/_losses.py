@@ -64,7 +64,7 @@ def margins(
             f"Labels must be in 0..{labels_known - 1}; got {labels.min()}..{labels.max()}."
         )
     chosen = np.arange(labels_known) == labels[:, None]
-    finite = np.isfinite(logits).all(axis=-1)
+    finite = np.asarray(np.isfinite(logits).all(axis=-1))
     safe = np.where(finite[..., None], logits, 0.0)
     right = np.sum(np.where(chosen, safe, 0.0), axis=-1)
     rival = np.max(np.where(chosen, -np.inf, safe), axis=-1)

@@ -166,7 +166,7 @@ def layer_distances(weights: Weights, reference: Weights) -> LayerDistances:
 
 
 def _spectral_norm(matrix: Float[np.ndarray, "*lead rows cols"]) -> Float[np.ndarray, "*lead"]:
-    finite = np.isfinite(matrix).all(axis=(-2, -1))
+    finite = np.asarray(np.isfinite(matrix).all(axis=(-2, -1)))
     # One iterate that diverged would make LAPACK reject the whole batch.
     safe = np.where(finite[..., None, None], matrix, 0.0)
     largest = np.linalg.svd(safe, compute_uv=False)[..., 0]

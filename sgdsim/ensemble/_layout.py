@@ -122,6 +122,7 @@ def map_ensemble(
     if layout.devices == 1:
         return block(mapped, shared)
     split, whole = PartitionSpec(_AXIS), PartitionSpec()
-    return jax.shard_map(
+    sharded: Callable[..., PyTree] = jax.shard_map(
         block, mesh=layout.mesh, in_specs=(split, whole), out_specs=split, check_vma=False
-    )(mapped, shared)
+    )
+    return sharded(mapped, shared)

@@ -98,7 +98,7 @@ def quantiles_over_rows(
 ) -> Float[np.ndarray, "level column"]:
     """Quantiles over the rows that are not NaN; NaN in a column where all are."""
     result = np.full((len(levels), values.shape[1]), np.nan)
-    known: Bool[np.ndarray, " column"] = ~np.isnan(values).all(axis=0)
+    known: Bool[np.ndarray, " column"] = np.asarray(~np.isnan(values).all(axis=0))
     if known.any():
         result[:, known] = np.nanquantile(values[:, known], levels, axis=0)
     return result

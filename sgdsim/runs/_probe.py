@@ -159,7 +159,7 @@ def probe_ensemble(
 
     def one(state: EnsembleState, member: Array, arrays: PyTree) -> dict[str, Array]:
         key = jax.random.fold_in(root, member)
-        measured = eqx.combine(arrays, static)(state.theta, key)
+        measured: dict[str, Array] = eqx.combine(arrays, static)(state.theta, key)
         diverged = state.track.diverged
         return {name: jnp.where(diverged, jnp.nan, value) for name, value in measured.items()}
 
