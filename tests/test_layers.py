@@ -12,9 +12,9 @@ SOURCE = pathlib.Path(__file__).resolve().parents[1] / "sgdsim"
 LAYERS = [
     "scenario",
     "problems",
+    "curvature",
     "dynamics",
     "ensemble",
-    "curvature",
     "stagnation",
     "bounds",
     "stability",

@@ -8,9 +8,6 @@ from sgdsim.curvature._lanczos import (
 )
 from sgdsim.curvature._probe import (
     Estimate as Estimate,
-    NoiseProbe as NoiseProbe,
     batch_sharpness as batch_sharpness,
     hessian_trace as hessian_trace,
-    noise_alignment as noise_alignment,
-    probe_noise as probe_noise,
 )

@@ -1,4 +1,4 @@
-"""Curvature and noise of one iterate: what a probe of a running trajectory measures."""
+"""Curvature of one iterate beyond its spectrum: estimates with standard errors."""
 
 from typing import NamedTuple
 
@@ -6,25 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from sgdsim.curvature._lanczos import hessian_product, lanczos, random_direction
-from sgdsim.dynamics import AbstractGradientNoise
+from sgdsim.curvature._lanczos import hessian_product, random_direction
 from sgdsim.problems import Problem, inner, squared_norm
-
-
-class NoiseProbe(NamedTuple):
-    r"""Covariance :math:`\Sigma(\theta)` of the gradient noise of one step.
-
-    Attributes
-    ----------
-    operator_norm, operator_norm_residual
-        Largest eigenvalue by Lanczos and the residual of its Ritz pair.
-    trace
-        Exact trace.
-    """
-
-    operator_norm: Float[Array, ""]
-    operator_norm_residual: Float[Array, ""]
-    trace: Float[Array, ""]
 
 
 class Estimate(NamedTuple):
@@ -32,20 +15,6 @@ class Estimate(NamedTuple):
 
     value: Float[Array, ""]
     stderr: Float[Array, ""]
-
-
-def probe_noise(
-    noise: AbstractGradientNoise,
-    problem: Problem,
-    theta: PyTree,
-    key: Key[Array, ""],
-    depth: int = 12,
-) -> NoiseProbe:
-    """Operator norm and trace of the noise covariance at ``theta``; ``depth`` products."""
-    product = noise.covariance(problem, theta)
-    # One product turns the random start towards the range of the covariance.
-    ritz = lanczos(product, product(random_direction(key, theta)), depth)
-    return NoiseProbe(*ritz.largest, noise.trace(problem, theta))
 
 
 def hessian_trace(problem: Problem, theta: PyTree, key: Key[Array, ""], probes: int) -> Estimate:
@@ -67,23 +36,6 @@ def hessian_trace(problem: Problem, theta: PyTree, key: Key[Array, ""], probes: 
         return inner(signs, product(signs))
 
     return _estimate(jax.lax.map(one, jax.random.split(key, probes)))
-
-
-def noise_alignment(
-    noise: AbstractGradientNoise,
-    problem: Problem,
-    theta: PyTree,
-    direction: PyTree,
-    trace: Float[Array, ""],
-) -> Float[Array, ""]:
-    r"""Share of the noise along the sharpest direction.
-
-    .. math:: v_1^\top\Sigma v_1 / \mathrm{tr}\,\Sigma
-
-    ``direction`` is the unit eigenvector of the largest Hessian eigenvalue, ``trace`` the trace
-    of the covariance. Isotropic noise gives ``1/p``.
-    """
-    return inner(direction, noise.covariance(problem, theta)(direction)) / trace
 
 
 def batch_sharpness(

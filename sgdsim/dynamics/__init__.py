@@ -7,6 +7,11 @@ from sgdsim.dynamics._noise import (
     MinibatchNoise as MinibatchNoise,
     per_sample_square_norms as per_sample_square_norms,
 )
+from sgdsim.dynamics._noise_probe import (
+    NoiseProbe as NoiseProbe,
+    noise_alignment as noise_alignment,
+    probe_noise as probe_noise,
+)
 from sgdsim.dynamics._random import step_normal as step_normal, unrolled_normal as unrolled_normal
 from sgdsim.dynamics._steppers import (
     SDE as SDE,

@@ -9,8 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
-from sgdsim.curvature import NoiseProbe, probe_noise
-from sgdsim.dynamics import AbstractGradientNoise
+from sgdsim.dynamics import AbstractGradientNoise, NoiseProbe, probe_noise
 from sgdsim.problems import ClassificationTask, Network, Problem, stream
 from sgdsim.scenario import Scenario
 from sgdsim.stagnation import StayConstants, contraction_strongly_convex

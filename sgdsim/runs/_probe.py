@@ -11,11 +11,14 @@ from sgdsim.curvature import (
     hessian_product,
     hessian_trace,
     lanczos,
-    noise_alignment,
-    probe_noise,
     random_direction,
 )
-from sgdsim.dynamics import AbstractGradientNoise, build_noise
+from sgdsim.dynamics import (
+    AbstractGradientNoise,
+    build_noise,
+    noise_alignment,
+    probe_noise,
+)
 from sgdsim.ensemble import EnsembleState, Layout, map_ensemble
 from sgdsim.problems import (
     ClassificationTask,
