@@ -15,11 +15,11 @@ from .bounds import (
 from .curvature import hessian_product as hessian_product, lanczos as lanczos
 from .dynamics import (
     SDE as SDE,
-    GradientDescent as GradientDescent,
     IsotropicNoise as IsotropicNoise,
     MinibatchNoise as MinibatchNoise,
-    MinibatchSGD as MinibatchSGD,
     gaussian_sgd as gaussian_sgd,
+    gradient_descent as gradient_descent,
+    minibatch_sgd as minibatch_sgd,
 )
 from .ensemble import (
     Ensemble as Ensemble,
@@ -28,7 +28,7 @@ from .ensemble import (
     choose_layout as choose_layout,
     no_observables as no_observables,
 )
-from .problems import Network as Network, Problem as Problem
+from .problems import Network as Network, OutputLoss as OutputLoss, Problem as Problem
 from .runs import resume as resume, run as run
 from .scenario import Scenario as Scenario, load_scenario as load_scenario
 from .stagnation import (

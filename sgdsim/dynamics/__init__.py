@@ -3,6 +3,7 @@
 from sgdsim.dynamics._build import build_noise as build_noise, build_stepper as build_stepper
 from sgdsim.dynamics._noise import (
     AbstractGradientNoise as AbstractGradientNoise,
+    Clock as Clock,
     IsotropicNoise as IsotropicNoise,
     MinibatchNoise as MinibatchNoise,
     per_sample_square_norms as per_sample_square_norms,
@@ -13,11 +14,20 @@ from sgdsim.dynamics._noise_probe import (
     probe_noise as probe_noise,
 )
 from sgdsim.dynamics._random import step_normal as step_normal, unrolled_normal as unrolled_normal
+from sgdsim.dynamics._rules import AbstractRule as AbstractRule, Plain as Plain
+from sgdsim.dynamics._sde import SDE as SDE, gaussian_sgd as gaussian_sgd
+from sgdsim.dynamics._sources import (
+    AbstractGradientSource as AbstractGradientSource,
+    FullGradient as FullGradient,
+    GaussianGradient as GaussianGradient,
+    MinibatchGradient as MinibatchGradient,
+    NoisyGradient as NoisyGradient,
+)
 from sgdsim.dynamics._steppers import (
-    SDE as SDE,
     AbstractStepper as AbstractStepper,
-    GradientDescent as GradientDescent,
-    MinibatchSGD as MinibatchSGD,
-    gaussian_sgd as gaussian_sgd,
+    Descent as Descent,
+    Iterate as Iterate,
+    gradient_descent as gradient_descent,
+    minibatch_sgd as minibatch_sgd,
 )
 from sgdsim.dynamics._term import FusedTerm as FusedTerm, StepNoise as StepNoise

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 
 from sgdsim.dynamics._noise import AbstractGradientNoise, IsotropicNoise, MinibatchNoise
-from sgdsim.dynamics._steppers import SDE, AbstractStepper, GradientDescent, MinibatchSGD
+from sgdsim.dynamics._sde import SDE
+from sgdsim.dynamics._steppers import AbstractStepper, gradient_descent, minibatch_sgd
 from sgdsim.scenario import Scenario
 
 
@@ -31,9 +32,9 @@ def build_stepper(scenario: Scenario) -> AbstractStepper:
     dynamics = scenario.dynamics
     eta = _number(dynamics.learning_rate)
     if dynamics.kind == "gd":
-        return GradientDescent(eta)
+        return gradient_descent(eta)
     if dynamics.kind == "sgd":
-        return MinibatchSGD(eta, dynamics.batch_size, dynamics.replacement)
+        return minibatch_sgd(eta, dynamics.batch_size, dynamics.replacement)
     noise = build_noise(scenario)
     assert noise is not None  # gaussian_sgd and sde always have a noise
     return SDE(eta, noise, dynamics.substeps if dynamics.kind == "sde" else 1)

@@ -1,8 +1,7 @@
 """Steppers: the ways in which theta moves by one SGD step, all behind one protocol."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,34 +9,54 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from sgdsim._typing import Number
 from sgdsim.dynamics._checks import check_positive
-from sgdsim.dynamics._noise import AbstractGradientNoise
-from sgdsim.dynamics._term import FusedTerm, StepNoise
+from sgdsim.dynamics._rules import AbstractRule, Plain
+from sgdsim.dynamics._sources import AbstractGradientSource, FullGradient, MinibatchGradient
 from sgdsim.problems import Problem
+
+
+class Iterate(NamedTuple):
+    """Parameters and what the process remembers beside them.
+
+    Attributes
+    ----------
+    theta
+        Parameters.
+    memory
+        Momentum, second moments, ...; empty for a process without memory.
+    """
+
+    theta: PyTree
+    memory: PyTree = ()
 
 
 class AbstractStepper(eqx.Module):
     """One step of a process with learning rate ``eta``; time is ``t = eta k``.
 
     The randomness of a step is drawn by ``draw`` from the trajectory's key and the integer step
-    alone; the loop draws it one step ahead and carries it.
+    alone; the loop draws it one step ahead and carries it. Steppers with the same key therefore
+    see the same batches and the same normals: common random numbers.
     """
 
     learning_rate: eqx.AbstractVar[Number]
 
+    def start(self, problem: Problem, theta: PyTree) -> Iterate:
+        """Iterate at step 0."""
+        return Iterate(theta)
+
     def draw(
         self, key: Key[Array, ""], step: Int[Array, ""], problem: Problem, theta: PyTree
     ) -> PyTree:
-        """Randomness of step ``step``."""
+        """Everything of step ``step`` that does not depend on the values of ``theta``."""
         raise NotImplementedError
 
     def step(
-        self, problem: Problem, theta: PyTree, randomness: PyTree
-    ) -> tuple[PyTree, Float[Array, ""] | None]:
-        """Move ``theta`` by one step.
+        self, problem: Problem, iterate: Iterate, randomness: PyTree
+    ) -> tuple[Iterate, Float[Array, ""] | None]:
+        """Move by one step.
 
         Returns
         -------
-        theta
+        iterate
             After the step.
         risk
             Empirical risk *before* the step where it is a by-product, else ``None``.
@@ -45,40 +64,65 @@ class AbstractStepper(eqx.Module):
         raise NotImplementedError
 
 
-class GradientDescent(AbstractStepper):
-    r"""Full-batch gradient descent :math:`\theta' = \theta - \eta\nabla L_n(\theta)`.
+class Descent(AbstractStepper):
+    r"""A discrete algorithm :math:`\theta' = \theta - \eta\,u(g)`.
 
     Parameters
     ----------
     learning_rate
         ``eta``.
+    source
+        Where the gradient ``g`` of a step comes from.
+    rule
+        What is made of the gradients, ``u``.
 
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from sgdsim import GradientDescent, Problem
+    >>> from sgdsim import Problem
+    >>> from sgdsim.dynamics import Descent, Iterate
     >>> problem = Problem(lambda theta, z: 0.5 * (theta - z) ** 2, jnp.array([1.0, 3.0]))
-    >>> theta, risk = GradientDescent(0.5).step(problem, jnp.array(0.0), ())
-    >>> float(theta), float(risk)
+    >>> iterate, risk = Descent(0.5).step(problem, Iterate(jnp.array(0.0)), ())
+    >>> float(iterate.theta), float(risk)
     (1.0, 2.5)
     """
 
     learning_rate: Number
+    source: AbstractGradientSource = FullGradient()
+    rule: AbstractRule = Plain()
 
     def __check_init__(self):
         check_positive("learning_rate", self.learning_rate)
 
+    def start(self, problem, theta):
+        """Start with the empty memory of the rule."""
+        return Iterate(theta, self.rule.transformation().init(theta))
+
     def draw(self, key, step, problem, theta):
-        """Draw nothing."""
-        return ()
+        """Draw what the gradient needs."""
+        return self.source.draw(key, step, problem, theta)
 
-    def step(self, problem, theta, randomness):
+    def step(self, problem, iterate, randomness):
         """Take one step."""
-        risk, gradient = jax.value_and_grad(problem.empirical_risk)(theta)
-        return _descend(theta, gradient, self.learning_rate), risk
+        theta, memory = iterate
+        gradient, risk = self.source.gradient(problem, theta, randomness)
+        update, memory = self.rule.transformation().update(gradient, memory, theta)
+        return Iterate(descend(theta, update, self.learning_rate), memory), risk
 
 
-class MinibatchSGD(AbstractStepper):
+def gradient_descent(learning_rate: Number) -> Descent:
+    r"""Full-batch gradient descent :math:`\theta' = \theta - \eta\nabla L_n(\theta)`.
+
+    Examples
+    --------
+    >>> from sgdsim import gradient_descent
+    >>> gradient_descent(0.5).learning_rate
+    0.5
+    """
+    return Descent(learning_rate)
+
+
+def minibatch_sgd(learning_rate: Number, batch_size: int, replacement: bool = True) -> Descent:
     r"""SGD proper, :math:`\theta' = \theta - \eta\,\frac1B\sum_{i\in b}\nabla\ell_i(\theta)`.
 
     Parameters
@@ -94,113 +138,17 @@ class MinibatchSGD(AbstractStepper):
     Examples
     --------
     >>> import jax, jax.numpy as jnp
-    >>> from sgdsim import MinibatchSGD, Problem
+    >>> from sgdsim import Problem, minibatch_sgd
     >>> problem = Problem(lambda theta, z: 0.5 * (theta - z) ** 2, jnp.array([2.0, 2.0]))
-    >>> stepper = MinibatchSGD(0.5, batch_size=1)
-    >>> rows = stepper.draw(jax.random.key(0), jnp.array(0), problem, jnp.array(0.0))
-    >>> float(stepper.step(problem, jnp.array(0.0), rows)[0])
+    >>> stepper = minibatch_sgd(0.5, batch_size=1)
+    >>> start = stepper.start(problem, jnp.array(0.0))
+    >>> rows = stepper.draw(jax.random.key(0), jnp.array(0), problem, start.theta)
+    >>> float(stepper.step(problem, start, rows)[0].theta)
     1.0
     """
-
-    learning_rate: Number
-    batch_size: int = eqx.field(static=True)
-    replacement: bool = eqx.field(static=True, default=True)
-
-    def __check_init__(self):
-        check_positive("learning_rate", self.learning_rate)
-        check_positive("batch_size", self.batch_size)
-
-    def draw(self, key, step, problem, theta):
-        """Rows of the batch."""
-        key = jax.random.fold_in(key, step)
-        if self.replacement:
-            return jax.random.randint(key, (self.batch_size,), 0, problem.n)
-        return jax.random.choice(key, problem.n, (self.batch_size,), replace=False)
-
-    def step(self, problem, theta, randomness):
-        """Take one step."""
-        gradient = jax.grad(problem.take(randomness).empirical_risk)(theta)
-        return _descend(theta, gradient, self.learning_rate), None
+    return Descent(learning_rate, MinibatchGradient(batch_size, replacement))
 
 
-class SDE(AbstractStepper):
-    r"""The SDE of SGD (Ito), integrated by diffrax with ``substeps`` Euler steps per SGD step.
-
-    .. math:: d\theta = -\nabla L_n(\theta)\,dt + \sqrt{\eta\,\Sigma(\theta)}\,dW, \qquad t=\eta k
-
-    With ``substeps = 1``, that is ``h = eta``, this *is* Gaussian SGD,
-    :math:`\theta' = \theta - \eta(\nabla L_n + \xi)`, :math:`\xi\sim N(0,\Sigma)`; only
-    ``substeps -> infinity`` is the SDE, and the two differ where
-    :math:`\eta\lambda_{\max}` is not small.
-
-    Parameters
-    ----------
-    learning_rate
-        ``eta``, which sets the noise and the unit of time.
-    noise
-        Model of the gradient noise.
-    substeps
-        ``m``; the step size is ``h = eta / m``. Each substep costs one backward pass.
-
-    Notes
-    -----
-    Source: Mori et al. 2022, equation 4.
-
-    Examples
-    --------
-    >>> from sgdsim import SDE, IsotropicNoise
-    >>> SDE(0.5, IsotropicNoise(0.01), substeps=4).substeps
-    4
-    """
-
-    learning_rate: Number
-    noise: AbstractGradientNoise
-    substeps: int = eqx.field(static=True, default=1)
-
-    def __check_init__(self):
-        check_positive("learning_rate", self.learning_rate)
-        check_positive("substeps", self.substeps)
-
-    def draw(self, key, step, problem, theta):
-        """Draw the normals of every substep, each with a counter of its own."""
-        if self.substeps == 1:
-            return self.noise.draw(key, step, problem, theta)
-        counters = step * self.substeps + jnp.arange(self.substeps, dtype=jnp.int32)
-        return jax.vmap(lambda counter: self.noise.draw(key, counter, problem, theta))(counters)
-
-    def step(self, problem, theta, randomness):
-        """Take one step of ``eta`` units of time."""
-        dtype = jax.tree.leaves(theta)[0].dtype
-        eta = jnp.asarray(self.learning_rate, dtype)
-        solver = diffrax.Euler()
-
-        def substep(theta: PyTree, normals: PyTree) -> tuple[PyTree, Any]:
-            path = StepNoise(normals)
-            term = FusedTerm(problem, self.noise, path, eta / self.substeps, eta)
-            state = (theta, jnp.zeros((), dtype))
-            (theta, risk), *_ = solver.step(term, 0.0, 1.0, state, None, None, False)
-            return theta, risk
-
-        if self.substeps == 1:
-            return substep(theta, randomness)
-        theta, risks = jax.lax.scan(substep, theta, randomness)
-        return theta, risks[0]
-
-
-def gaussian_sgd(learning_rate: Number, noise: AbstractGradientNoise) -> SDE:
-    r"""Gaussian SGD, :math:`\theta' = \theta - \eta(\nabla L_n(\theta) + \xi)`.
-
-    It is the Euler step of the SDE with step size ``h = eta``; as a discrete process it keeps
-    the edge of stability at :math:`2/\eta`, which the SDE does not.
-
-    Examples
-    --------
-    >>> from sgdsim import MinibatchNoise, gaussian_sgd
-    >>> gaussian_sgd(0.5, MinibatchNoise(16)).substeps
-    1
-    """
-    return SDE(learning_rate, noise, 1)
-
-
-def _descend(theta: PyTree, gradient: PyTree, learning_rate: Any) -> PyTree:
-    return jax.tree.map(lambda a, g: a - jnp.asarray(learning_rate, a.dtype) * g, theta, gradient)
+def descend(theta: PyTree, direction: PyTree, learning_rate: Any) -> PyTree:
+    """Subtract ``learning_rate`` times a direction, in the precision of ``theta``."""
+    return jax.tree.map(lambda a, g: a - jnp.asarray(learning_rate, a.dtype) * g, theta, direction)

@@ -1,11 +1,10 @@
 """The fused diffrax term: drift and diffusion of the SDE of SGD in one backward pass."""
 
 import diffrax
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from sgdsim.dynamics._noise import AbstractGradientNoise
+from sgdsim.dynamics._noise import AbstractGradientNoise, Clock
 from sgdsim.problems import Problem
 
 
@@ -41,32 +40,27 @@ class FusedTerm(diffrax.AbstractTerm):
     Gaussian SGD itself.
 
     The clock counts steps: one solver step from ``t`` to ``t + 1`` is a step of length
-    ``step_size``, whatever real time says. The term is therefore for fixed steps of one clock
-    unit (``StepTo``, or a loop over ``solver.step``), never for adaptive ones.
+    ``clock.step_size``, whatever real time says. The term is therefore for fixed steps of one
+    clock unit (``StepTo``, or a loop over ``solver.step``), never for adaptive ones.
     """
 
     problem: Problem
     noise: AbstractGradientNoise
     path: StepNoise
-    step_size: Float[Array, ""]
-    learning_rate: Float[Array, ""]
+    clock: Clock
 
     def vf(self, t, y, args):
-        """Forward pass; the pullback is the matrix-free diffusion."""
+        """Where the increment starts; all work is done in the product."""
         theta, _ = y
-        losses, pullback = jax.vjp(self.problem.per_sample_losses, theta)
-        return pullback, jnp.mean(losses), theta
+        return theta
 
     def contr(self, t0, t1, **kwargs):
         """Give the normals of the step."""
         return self.path.evaluate(t0, t1)
 
     def prod(self, vf, control):
-        """Backward pass with drift and noise in one cotangent."""
-        pullback, risk, theta = vf
-        clock = self.step_size, self.learning_rate, self.problem.n
-        increment = self.noise.increment(lambda c: pullback(c)[0], control, theta, clock)
-        return increment, risk
+        """Forward and backward pass with drift and noise in one cotangent."""
+        return self.noise.increment(self.problem, vf, control, self.clock)
 
     def is_vf_expensive(self, t0, t1, y, args):
         """Tell Runge-Kutta solvers to use the product only."""

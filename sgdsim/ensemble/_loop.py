@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key, PyTree
 
-from sgdsim.dynamics import AbstractStepper
+from sgdsim.dynamics import AbstractStepper, Iterate
 from sgdsim.ensemble._layout import Layout, map_ensemble
 from sgdsim.ensemble._track import AbstractRegion, Track, start_track, update_track
 from sgdsim.problems import Problem
@@ -19,9 +19,10 @@ Observer = Callable[[Problem, PyTree], dict[str, Array]]
 
 
 class EnsembleState(eqx.Module):
-    """Iterates and records of all trajectories, the whole state of a run beside its step."""
+    """Iterates, memories and records of all trajectories: the state of a run beside its step."""
 
     theta: PyTree
+    memory: PyTree
     track: Track
 
 
@@ -133,8 +134,7 @@ class Ensemble(eqx.Module):
         """All trajectories at ``theta``; padded to a multiple of the device count."""
         copies = self.layout.padded(trajectories)
         stacked = jax.tree.map(lambda a: jnp.broadcast_to(a, (copies, *a.shape)), theta)
-        tracks = eqx.filter_jit(eqx.filter_vmap(start_track, in_axes=(None, 0)))
-        return self.layout.place(EnsembleState(stacked, tracks(self.region, stacked)))
+        return self.layout.place(_start(jax.tree.map(_as_array, self), stacked))
 
     def keys(self, seed: int, trajectories: int, point: int = 0) -> Key[Array, " trajectory"]:
         """One key per trajectory, whatever the size of the ensemble."""
@@ -171,6 +171,15 @@ def advance(
 
 
 @eqx.filter_jit
+def _start(ensemble: Ensemble, thetas: PyTree) -> EnsembleState:
+    def one(theta: PyTree) -> EnsembleState:
+        iterate = ensemble.stepper.start(ensemble.problem, theta)
+        return EnsembleState(iterate.theta, iterate.memory, start_track(ensemble.region, theta))
+
+    return jax.vmap(one)(thetas)
+
+
+@eqx.filter_jit
 def _observe(ensemble: Ensemble, state: EnsembleState) -> dict[str, Array]:
     arrays, static = eqx.partition(ensemble, eqx.is_array)
 
@@ -189,17 +198,19 @@ def _one_trajectory(
 
     def one_step(carry, step):
         state, randomness = carry
-        theta, risk = stepper.step(problem, state.theta, randomness)
+        iterate = Iterate(state.theta, state.memory)
+        moved, risk = stepper.step(problem, iterate, randomness)
         track, good = update_track(
-            state.track, ensemble.region, theta, step + 1, step + 1 > schedule.halfway
+            state.track, ensemble.region, moved.theta, step + 1, step + 1 > schedule.halfway
         )
         # A diverged trajectory keeps its last finite iterate; the others are not disturbed. A
         # branch saves the pass over all parameters that a select makes (vmap makes it a select).
-        theta = jax.lax.cond(good, lambda new, old: new, lambda new, old: old, theta, state.theta)
+        iterate = jax.lax.cond(good, lambda new, old: new, lambda new, old: old, moved, iterate)
         # The normals of the next step are drawn here and carried: XLA then makes them once
         # instead of once for each of their uses.
-        upcoming = stepper.draw(key, step + 1, problem, theta)
-        return (EnsembleState(theta, track), upcoming), risk
+        upcoming = stepper.draw(key, step + 1, problem, iterate.theta)
+        state = EnsembleState(iterate.theta, iterate.memory, track)
+        return (state, upcoming), risk
 
     def block(carry, first):
         state = carry[0]

@@ -15,6 +15,7 @@ from sgdsim.problems._networks import (
     random_network as random_network,
 )
 from sgdsim.problems._problem import (
+    OutputLoss as OutputLoss,
     Problem as Problem,
     cast as cast,
     inner as inner,

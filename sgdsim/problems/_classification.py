@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sgdsim.problems._networks import Network
-from sgdsim.problems._problem import Problem
+from sgdsim.problems._problem import OutputLoss, Problem
 
 
 class Rows(eqx.Module):
@@ -69,10 +69,16 @@ class ClassificationTask(eqx.Module):
         return self.ridge, self.ridge + 0.5 * float(top)
 
 
-def cross_entropies(network: Network, rows: Rows) -> Float[Array, " n"]:
-    r"""Cross-entropy :math:`-\log \mathrm{softmax}(f_\theta(x))_y` of every row, in nats."""
-    logits = network(jnp.asarray(rows.inputs))
+def _logits(network: Network, rows: Rows) -> Float[Array, "n classes"]:
+    return network(jnp.asarray(rows.inputs))
+
+
+def _cross_entropies_of(logits: Float[Array, "n classes"], rows: Rows) -> Float[Array, " n"]:
     return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * rows.targets, axis=-1)
+
+
+#: Cross-entropy ``-log softmax(f_theta(x))_y`` of every row, in nats.
+cross_entropies = OutputLoss(_logits, _cross_entropies_of)
 
 
 def margins(network: Network, rows: Rows) -> Float[Array, " n"]:

@@ -1,5 +1,6 @@
 """A problem is what SGD minimises: per-sample losses over a fixed set of rows."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,41 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from sgdsim._typing import Number
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputLoss:
+    r"""Per-sample losses that go through the outputs of a model, :math:`\ell(f(\theta,z),z)`.
+
+    Noise models that live in output space (label noise, Hessian-aligned noise) need to see the
+    outputs; they ask for a problem whose ``losses`` is of this kind.
+
+    Parameters
+    ----------
+    outputs
+        ``outputs(theta, data) -> (n, k)``.
+    loss
+        ``loss(outputs, data) -> (n,)``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from sgdsim import OutputLoss, Problem
+    >>> losses = OutputLoss(
+    ...     outputs=lambda theta, rows: (rows[0] @ theta)[:, None],
+    ...     loss=lambda outputs, rows: 0.5 * (outputs[:, 0] - rows[1]) ** 2,
+    ... )
+    >>> problem = Problem(losses, (jnp.eye(2), jnp.array([1.0, 3.0])))
+    >>> float(problem.empirical_risk(jnp.zeros(2)))
+    2.5
+    """
+
+    outputs: Callable[..., Array]
+    loss: Callable[..., Array]
+
+    def __call__(self, theta: PyTree, data: PyTree) -> Float[Array, " n"]:
+        """Loss of every row."""
+        return self.loss(self.outputs(theta, data), data)
 
 
 class Problem(eqx.Module):
@@ -42,6 +78,35 @@ class Problem(eqx.Module):
     data: PyTree
     ridge: Number = 0.0
 
+    @classmethod
+    def from_mean_loss(
+        cls, loss: Callable[[PyTree, PyTree], Array], data: PyTree, ridge: Number = 0.0
+    ) -> "Problem":
+        """Make a problem of the usual ``loss(theta, batch)``, a mean over the rows of the batch.
+
+        Parameters
+        ----------
+        loss
+            ``loss(theta, batch) -> ()``; any function whose value on a batch is the mean of its
+            values on the rows, so no batch normalisation.
+        data
+            Pytree of arrays with a leading axis of length ``n``.
+        ridge
+            Penalty coefficient ``r >= 0``.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> from sgdsim import Problem
+        >>> def loss(theta, batch):
+        ...     inputs, targets = batch
+        ...     return jnp.mean((inputs @ theta["w"] - targets) ** 2)
+        >>> problem = Problem.from_mean_loss(loss, (jnp.eye(2), jnp.array([1.0, 3.0])))
+        >>> float(problem.empirical_risk({"w": jnp.zeros(2)}))
+        5.0
+        """
+        return cls(_RowByRow(loss), data, ridge)
+
     @property
     def n(self) -> int:
         """Number of rows."""
@@ -67,6 +132,19 @@ class Problem(eqx.Module):
     def astype(self, dtype: Any) -> "Problem":
         """Give the same problem with floating-point data in another precision."""
         return Problem(self.losses, cast(self.data, dtype), jnp.asarray(self.ridge, dtype))
+
+
+@dataclasses.dataclass(frozen=True)
+class _RowByRow:
+    """Per-sample losses from a mean loss: a batch of one row after another, mapped."""
+
+    loss: Callable[[PyTree, PyTree], Array]
+
+    def __call__(self, theta: PyTree, data: PyTree) -> Float[Array, " n"]:
+        def of_row(row: PyTree) -> Array:
+            return self.loss(theta, jax.tree.map(lambda a: a[None], row))
+
+        return jax.vmap(of_row)(data)
 
 
 def squared_norm(theta: PyTree) -> Float[Array, ""]:

@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from sgdsim.dynamics import (
     IsotropicNoise,
+    Iterate,
     MinibatchNoise,
     build_noise,
     gaussian_sgd,
@@ -30,7 +31,7 @@ def affine_map(problem, theta, noise):
     flat, unravel = ravel_pytree(zero)
 
     def move(normals):
-        return ravel_pytree(stepper.step(problem, theta, unravel(normals))[0])[0]
+        return ravel_pytree(stepper.step(problem, Iterate(theta), unravel(normals))[0].theta)[0]
 
     return jax.jit(move), jax.jit(jax.jacfwd(move))(flat), flat
 
@@ -51,9 +52,11 @@ def noise_of(kind, factor: float = 1.0):
 class UncentredNoise(MinibatchNoise):
     """A classic mistake: normals that are not centred, hence second moment for covariance."""
 
-    def increment(self, pullback, normals, theta, clock):
-        h, eta, n = clock
-        return pullback(jnp.sqrt(eta * h / (n * self.batch_size)) * normals - h / n)
+    def increment(self, problem, theta, normals, clock):
+        h, eta = clock
+        losses, pullback = jax.vjp(problem.per_sample_losses, theta)
+        scale = jnp.sqrt(eta * h / (problem.n * self.batch_size))
+        return pullback(scale * normals - h / problem.n)[0], jnp.mean(losses)
 
 
 @pytest.mark.parametrize("kind", ["minibatch", "isotropic"])
@@ -90,7 +93,7 @@ def test_draws_have_mean_zero_and_the_covariance(network_problem, z_of_covarianc
 
         def draw(step):
             normals = stepper.draw(key, step, problem, theta)
-            return ravel_pytree(stepper.step(problem, theta, normals)[0])[0]
+            return ravel_pytree(stepper.step(problem, Iterate(theta), normals)[0].theta)[0]
 
         moved = jax.jit(jax.vmap(draw))(jnp.arange(DRAWS))
         return (np.asarray(ravel_pytree(theta)[0]) - np.asarray(moved)) / ETA - gradient

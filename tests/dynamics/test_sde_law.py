@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sgdsim.dynamics import SDE, GradientDescent, MinibatchNoise
+from sgdsim.dynamics import SDE, Iterate, MinibatchNoise, gradient_descent
 from sgdsim.stability import gradient_descent_threshold, variance_ratio
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -40,7 +40,8 @@ def simulate(quadratic):
 
         def path(key):
             def step(theta, k):
-                return stepper.step(problem, theta, stepper.draw(key, k, problem, theta))[0], None
+                draw = stepper.draw(key, k, problem, theta)
+                return stepper.step(problem, Iterate(theta), draw)[0].theta, None
 
             start = jnp.full((1,), START)
             return jax.lax.scan(step, start, jnp.arange(steps))[0][0]
@@ -102,5 +103,6 @@ def test_gradient_descent_is_stable_up_to_the_threshold(quadratic, relative, gro
     eta = 0.37
     curvature = gradient_descent_threshold(eta) * relative
     problem, *_ = quadratic([[curvature]], [[-1.0], [1.0]])
-    moved, _ = GradientDescent(eta).step(problem, jnp.ones(1), ())
-    assert (abs(float(moved[0])) > 1) == grows
+    stepper = gradient_descent(eta)
+    moved, _ = stepper.step(problem, stepper.start(problem, jnp.ones(1)), ())
+    assert (abs(float(moved.theta[0])) > 1) == grows

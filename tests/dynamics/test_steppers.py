@@ -11,14 +11,19 @@ from jax.flatten_util import ravel_pytree
 
 from sgdsim.dynamics import (
     SDE,
+    Clock,
+    Descent,
+    FullGradient,
     FusedTerm,
-    GradientDescent,
     IsotropicNoise,
+    Iterate,
+    MinibatchGradient,
     MinibatchNoise,
-    MinibatchSGD,
     StepNoise,
     build_stepper,
     gaussian_sgd,
+    gradient_descent,
+    minibatch_sgd,
 )
 from sgdsim.scenario import load_scenario
 from sgdsim.testing._dense import dense_covariance, dense_gradients, plain_gaussian_sgd
@@ -36,8 +41,8 @@ def walk(stepper, problem, theta, randomness):
     """Iterates and by-product risks of consecutive steps in one scan."""
 
     def step(theta, draw):
-        theta, risk = stepper.step(problem, theta, draw)
-        return theta, (theta, risk)
+        iterate, risk = stepper.step(problem, Iterate(theta), draw)
+        return iterate.theta, (iterate.theta, risk)
 
     return jax.jit(lambda theta, randomness: jax.lax.scan(step, theta, randomness)[1])(
         theta, randomness
@@ -80,8 +85,8 @@ def test_isotropic_steps_by_hand(network_problem, getkey, substeps):
         if substeps == 1
         else jax.vmap(unravel)(jnp.asarray(normals))
     )
-    found, _ = stepper.step(problem, theta, draws)
-    np.testing.assert_allclose(flat(found), expected, rtol=0, atol=1e-12)
+    found, _ = stepper.step(problem, Iterate(theta), draws)
+    np.testing.assert_allclose(flat(found.theta), expected, rtol=0, atol=1e-12)
 
 
 class NormalsOfSteps(StepNoise):
@@ -103,7 +108,7 @@ def test_diffeqsolve_gives_the_same_iterates_as_the_scan(network_problem, getkey
         eta = jnp.asarray(ETA)
         times = jnp.arange(STEPS + 1.0)
         return diffrax.diffeqsolve(
-            FusedTerm(problem, noise, NormalsOfSteps(draws), eta, eta),
+            FusedTerm(problem, noise, NormalsOfSteps(draws), Clock(eta, eta)),
             diffrax.Euler(),
             t0=times[0],
             t1=times[-1],
@@ -136,30 +141,34 @@ def test_substeps_use_counters_of_their_own(network_problem, getkey):
 
 def test_gradient_descent(network_problem):
     problem, theta = network_problem
-    stepper = GradientDescent(ETA)
+    stepper = gradient_descent(ETA)
     draw = stepper.draw(jax.random.key(0), jnp.asarray(0), problem, theta)
-    moved, risk = stepper.step(problem, theta, draw)
+    moved, risk = stepper.step(problem, stepper.start(problem, theta), draw)
     gradient = dense_gradients(problem, theta).mean(axis=0)
-    np.testing.assert_allclose(flat(moved), flat(theta) - ETA * gradient, atol=1e-14)
+    np.testing.assert_allclose(flat(moved.theta), flat(theta) - ETA * gradient, atol=1e-14)
+    assert risk is not None
     np.testing.assert_allclose(risk, problem.empirical_risk(theta), rtol=1e-14)
 
 
 def test_a_batch_of_all_rows_without_replacement_is_gradient_descent(network_problem, getkey):
     problem, theta = network_problem
-    stepper = MinibatchSGD(ETA, problem.n, replacement=False)
+    stepper = minibatch_sgd(ETA, problem.n, replacement=False)
     rows = stepper.draw(getkey(), jnp.asarray(3), problem, theta)
     assert sorted(np.asarray(rows)) == list(range(problem.n))
-    full, _ = GradientDescent(ETA).step(problem, theta, ())
-    np.testing.assert_allclose(flat(stepper.step(problem, theta, rows)[0]), flat(full), atol=1e-15)
+    start = stepper.start(problem, theta)
+    full, _ = gradient_descent(ETA).step(problem, start, ())
+    moved, _ = stepper.step(problem, start, rows)
+    np.testing.assert_allclose(flat(moved.theta), flat(full.theta), atol=1e-15)
 
 
 @pytest.mark.parametrize("replacement", [True, False])
 def test_batch_step_uses_the_mean_gradient_of_its_rows(network_problem, replacement):
     problem, theta = network_problem
     rows = np.array([5, 0, 5] if replacement else [5, 0, 2])
-    moved, _ = MinibatchSGD(ETA, 3, replacement).step(problem, theta, jnp.asarray(rows))
+    stepper = minibatch_sgd(ETA, 3, replacement)
+    moved, _ = stepper.step(problem, stepper.start(problem, theta), jnp.asarray(rows))
     gradient = dense_gradients(problem, theta)[rows].mean(axis=0)
-    np.testing.assert_allclose(flat(moved), flat(theta) - ETA * gradient, atol=1e-14)
+    np.testing.assert_allclose(flat(moved.theta), flat(theta) - ETA * gradient, atol=1e-14)
 
 
 @pytest.mark.statistical
@@ -168,7 +177,7 @@ def test_covariance_of_minibatch_gradients(network_problem, z_of_covariance, get
     """C/B with replacement, C/B (n-B)/(n-1) without; each rejects the other."""
     problem, theta = network_problem
     batch, key = 3, getkey()
-    stepper = MinibatchSGD(ETA, batch, replacement)
+    stepper = minibatch_sgd(ETA, batch, replacement)
     draw = jax.jit(jax.vmap(lambda step: stepper.draw(key, step, problem, theta)))
     rows = np.asarray(draw(jnp.arange(20_000)))
     gradients = dense_gradients(problem, theta)
@@ -183,8 +192,8 @@ def test_covariance_of_minibatch_gradients(network_problem, z_of_covariance, get
 @pytest.mark.parametrize("bad", [0.0, -0.1, float("inf"), float("nan")])
 def test_impossible_learning_rates_are_refused(bad):
     for make in (
-        GradientDescent,
-        lambda eta: MinibatchSGD(eta, 4),
+        gradient_descent,
+        lambda eta: minibatch_sgd(eta, 4),
         lambda eta: gaussian_sgd(eta, MinibatchNoise(4.0)),
     ):
         with pytest.raises(ValueError, match="learning_rate must be a positive finite number"):
@@ -193,7 +202,7 @@ def test_impossible_learning_rates_are_refused(bad):
 
 def test_zero_batches_and_substeps_are_refused():
     with pytest.raises(ValueError, match="batch_size must be a positive finite number, got 0"):
-        MinibatchSGD(0.1, 0)
+        minibatch_sgd(0.1, 0)
     with pytest.raises(ValueError, match="substeps must be a positive finite number, got 0"):
         SDE(0.1, MinibatchNoise(4.0), 0)
 
@@ -201,11 +210,11 @@ def test_zero_batches_and_substeps_are_refused():
 @pytest.mark.parametrize(
     ("settings", "expected", "details"),
     [
-        ("kind='gd'", GradientDescent, {}),
+        ("kind='gd'", Descent, {"source": FullGradient()}),
         (
             "kind='sgd', batch_size=8, replacement=false",
-            MinibatchSGD,
-            {"batch_size": 8, "replacement": False},
+            Descent,
+            {"source": MinibatchGradient(8, replacement=False)},
         ),
         ("kind='gaussian_sgd', batch_size=8", SDE, {"substeps": 1}),
         ("kind='sde', batch_size=8, substeps=5", SDE, {"substeps": 5}),
@@ -232,10 +241,12 @@ def test_single_precision_stays_single(network_problem, getkey):
     noises = [MinibatchNoise(3.0), IsotropicNoise(jnp.asarray(0.5))]
     steppers = [SDE(eta, noise, m) for eta, noise, m in itertools.product(rates, noises, [1, 2])]
     key = getkey()
-    for stepper in [*steppers, GradientDescent(rates[1]), MinibatchSGD(rates[1], 2)]:
+    for stepper in [*steppers, gradient_descent(rates[1]), minibatch_sgd(rates[1], 2)]:
         moved, risk = jax.eval_shape(
             lambda theta, key, stepper=stepper: stepper.step(
-                problem, theta, stepper.draw(key, jnp.asarray(0), problem, theta)
+                problem,
+                stepper.start(problem, theta),
+                stepper.draw(key, jnp.asarray(0), problem, theta),
             ),
             theta,
             key,

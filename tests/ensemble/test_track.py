@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sgdsim.dynamics import GradientDescent
+from sgdsim.dynamics import gradient_descent
 from sgdsim.ensemble import (
     NEVER,
     ClassificationObserver,
@@ -141,7 +141,7 @@ def quartic():
     region = Ball(centre=jnp.ones(1), radius=0.5)
     schedule = Schedule(steps=20, record_every=2, chunk_steps=10)
     ensemble = Ensemble(
-        problem, GradientDescent(0.25), region, no_observables, schedule, Layout("map", 1)
+        problem, gradient_descent(0.25), region, no_observables, schedule, Layout("map", 1)
     )
 
     def state_at(starts):
