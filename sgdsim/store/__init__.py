@@ -11,7 +11,9 @@ from sgdsim.store._schema import (
     GROUPS as GROUPS,
     THEORIES as THEORIES,
     VARIABLES as VARIABLES,
+    coordinates_in as coordinates_in,
     coordinates_of as coordinates_of,
+    variables_in as variables_in,
     variables_of as variables_of,
 )
 from sgdsim.store._specs import CoordinateSpec as CoordinateSpec, VariableSpec as VariableSpec

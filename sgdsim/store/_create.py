@@ -9,19 +9,22 @@ from zarr.codecs import ZstdCodec
 
 from sgdsim.store._schema import (
     CONVENTIONS,
-    COORDINATES,
     FIXED_LABELS,
     GROUPS,
     VARIABLES,
+    coordinates_in,
     coordinates_of,
+    variables_in,
 )
 from sgdsim.store._specs import CoordinateSpec, VariableSpec
 
 PRECISIONS = ("float32", "float64")
 
 
-def checked_coordinates(coords: Mapping[str, Sequence | np.ndarray]) -> dict[str, np.ndarray]:
-    """Coordinates of the contract as arrays, the labels that it fixes filled in.
+def checked_coordinates(
+    coords: Mapping[str, Sequence | np.ndarray], study: str
+) -> dict[str, np.ndarray]:
+    """Coordinates of a study as arrays, the labels that the contract fixes filled in.
 
     Raises
     ------
@@ -29,10 +32,11 @@ def checked_coordinates(coords: Mapping[str, Sequence | np.ndarray]) -> dict[str
         If a name is unknown or missing, values have the wrong type or number of dimensions,
         lengths along one dimension differ, or labels of a dimension repeat.
     """
-    known = {spec.name: spec for spec in COORDINATES}
+    known = {spec.name: spec for spec in coordinates_in(study)}
     if unknown := sorted(set(coords) - set(known)):
         raise ValueError(f"unknown coordinates {unknown}; the contract has {sorted(known)}.")
-    given = {**FIXED_LABELS, **coords}
+    fixed = {name: labels for name, labels in FIXED_LABELS.items() if name in known}
+    given = {**fixed, **coords}
     if missing := sorted(set(known) - set(given)):
         raise ValueError(f"missing coordinates {missing}.")
     arrays = {name: _checked_values(spec, given[name]) for name, spec in known.items()}
@@ -70,6 +74,7 @@ def write_template(
     folder: Path,
     arrays: Mapping[str, np.ndarray],
     attrs: Mapping[str, str | int | float],
+    study: str,
     precision: str,
     chunk_sizes: Mapping[str, int],
     points: int,
@@ -84,27 +89,30 @@ def write_template(
         What ``checked_coordinates`` returned.
     attrs
         Attributes of the root group.
+    study
+        A key of ``GROUPS``.
     precision
         ``"float32"`` or ``"float64"``.
     chunk_sizes
-        Chunk lengths along ``step`` and ``probe``; other dimensions are never split.
+        Chunk lengths along ``step`` and ``probe``; processes have chunks of their own, other
+        dimensions are never split.
     points
         Number of points of the sweep.
     """
-    sizes = {spec.dim: len(arrays[spec.dim]) for spec in COORDINATES}
+    sizes = {spec.dim: len(arrays[spec.dim]) for spec in coordinates_in(study)}
     root = zarr.create_group(
         folder,
         zarr_format=3,
-        attributes={**attrs, "conventions": CONVENTIONS, "precision": precision},
+        attributes={**attrs, "conventions": CONVENTIONS, "study": study, "precision": precision},
     )
     nodes = {"/": root}
-    for name in GROUPS:
+    for name in GROUPS[study]:
         # CF: what is a coordinate without being a dimension is named by this attribute.
         further = [spec.name for spec in coordinates_of(name) if spec.name != spec.dim]
         attributes = {"coordinates": " ".join(further)} if further else {}
         nodes[name] = root.create_group(name, attributes=dict(attributes))
     # Each group carries its own coordinates, so that it can also be opened alone.
-    for name in GROUPS:
+    for name in GROUPS[study]:
         for spec in coordinates_of(name):
             values = arrays[spec.name]
             array = nodes[name].create_array(
@@ -117,10 +125,10 @@ def write_template(
                 attributes=dict(spec.attributes()),
             )
             array[:] = values
-    for spec in VARIABLES:
+    for spec in variables_in(study):
         lengths = [sizes[dim] for dim in spec.dims]
         chunks = [
-            max(1, min(chunk_sizes.get(dim, size), size))
+            max(1, min({"process": 1, **chunk_sizes}.get(dim, size), size))
             for dim, size in zip(spec.dims, lengths, strict=True)
         ]
         nodes[spec.group].create_array(

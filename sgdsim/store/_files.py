@@ -66,7 +66,13 @@ def read_metadata(path: Path) -> dict[str, Any]:
             f"{path} follows the conventions {conventions!r}, this version of sgdsim reads "
             f"{CONVENTIONS!r}; use the version of sgdsim that wrote it or run the scenario again."
         )
-    for group in GROUPS:
+    study = metadata["attributes"].get("study")
+    if study not in GROUPS:
+        raise StoreError(
+            f"{path} is the run of a study that this version of sgdsim does not know ({study!r}); "
+            f"it reads {', '.join(GROUPS)}."
+        )
+    for group in GROUPS[study]:
         _read_json(path / group / "zarr.json", path)
     return metadata
 
@@ -77,7 +83,8 @@ def _read_json(file: Path, store: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if inside == "zarr.json" and not any((store / group).is_dir() for group in GROUPS):
+        groups = {group for groups in GROUPS.values() for group in groups}
+        if inside == "zarr.json" and not any((store / group).is_dir() for group in groups):
             raise StoreError(
                 f"{store} is not a dataset of sgdsim (no zarr.json in it); give a run folder or "
                 "the run.zarr inside it."

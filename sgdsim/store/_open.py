@@ -26,8 +26,9 @@ def open_run(path: Path | str) -> xr.DataTree:
     Returns
     -------
     xarray.DataTree
-        Groups ``trajectory``, ``stagnation``, ``curvature``, ``bounds``, ``claims`` with labelled
-        dimensions; without a sweep there is no dimension ``point``.
+        The groups of its study (``trajectory``, ``stagnation``, ``curvature``, ``bounds``, or
+        ``dynamics``) and ``claims``, with labelled dimensions; without a sweep there is no
+        dimension ``point``.
 
     Raises
     ------

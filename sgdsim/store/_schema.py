@@ -20,7 +20,13 @@ FIXED_LABELS: dict[str, tuple[str, ...]] = {
 COORDINATES: tuple[CoordinateSpec, ...] = (
     CoordinateSpec("trajectory", "trajectory", "int64", "number of the trajectory"),
     CoordinateSpec("step", "step", "int64", "recorded step of the algorithm", "step"),
-    CoordinateSpec("time", "step", "float64", "time of the step: learning rate times step"),
+    CoordinateSpec(
+        "time",
+        "step",
+        "float64",
+        "time of the step: learning rate times step",
+        groups=("trajectory", "stagnation"),
+    ),
     CoordinateSpec("probe", "probe", "int64", "step at which the iterate was probed", "step"),
     CoordinateSpec("eigen", "eigen", "str", "which end of the Hessian spectrum"),
     CoordinateSpec("theory", "theory", "str", "which lower bound on the stay probability"),
@@ -30,6 +36,11 @@ COORDINATES: tuple[CoordinateSpec, ...] = (
     CoordinateSpec("bound", "bound", "str", "name of the bound"),
     CoordinateSpec("kind", "bound", "str", "certificate, expectation or measure"),
     CoordinateSpec("layer", "layer", "int64", "number of the layer, from the input"),
+    CoordinateSpec("process", "process", "str", "name of the process"),
+    CoordinateSpec("learning_rate", "process", "float64", "learning rate eta of the process"),
+    CoordinateSpec("member", "member", "int64", "number of a trajectory whose curvature is probed"),
+    CoordinateSpec("rank", "rank", "int64", "rank of a Hessian eigenvalue, the largest is 0"),
+    CoordinateSpec("coordinate", "coordinate", "int64", "number of a coordinate of theta"),
     CoordinateSpec("claim", "claim", "int64", "number of the claim in the scenario"),
     CoordinateSpec("quantity", "claim", "str", "quantity that the claim is about"),
     CoordinateSpec("text", "claim", "str", "the claim in words"),
@@ -356,16 +367,155 @@ _CLAIMS = (
     flag("claims", "holds", ("claim",), "does the claim hold"),
 )
 
+_PROCESS_STATUS = ("running", "finished", "diverged")
+
+_DYNAMICS = (
+    *variables(
+        "dynamics",
+        ("process", "trajectory", "step"),
+        "real",
+        ("loss", "penalised empirical risk, or height of the landscape", "nat", "L_n(theta)"),
+        ("gradient_norm", "norm of the empirical gradient", "1", "|grad L_n(theta)|"),
+        ("test_error_rate", "share of held-out rows classified wrongly"),
+    ),
+    *variables(
+        "dynamics",
+        ("process", "trajectory", "step", "coordinate"),
+        "real",
+        ("position", "parameters on a landscape", "1", "theta"),
+    ),
+    *variables(
+        "dynamics",
+        ("process", "step"),
+        "float64",
+        ("time", "time of the step", "1", "eta k"),
+        ("mean_loss", "loss averaged over trajectories that have not diverged", "nat"),
+        ("mean_loss_stderr", "standard error of the mean loss", "nat"),
+        ("survival", "share of trajectories that have not escaped"),
+    ),
+    flag(
+        "dynamics",
+        "status",
+        ("process", "trajectory"),
+        "state of the trajectory",
+        _PROCESS_STATUS,
+        0,
+    ),
+    *variables(
+        "dynamics",
+        ("process", "trajectory"),
+        "int32",
+        ("diverged_step", "first step at which the iterate was not finite; -1: never", "step"),
+        ("escape_step", "first step beyond the level of escape; -1: never", "step"),
+    ),
+    *variables(
+        "dynamics",
+        ("process", "trajectory"),
+        "float64",
+        ("late_loss", "loss averaged over the recorded steps of the second half", "nat"),
+    ),
+    *variables(
+        "dynamics",
+        ("process", "member", "probe", "rank"),
+        "float64",
+        ("hessian_eigenvalue", "largest Hessian eigenvalues at the iterate"),
+        ("hessian_residual", "residual of the eigenpair", "1", "|H v - lambda v|"),
+    ),
+    *variables(
+        "dynamics",
+        ("process", "member", "probe"),
+        "float64",
+        ("hessian_trace", "trace of the Hessian", "1", "tr H"),
+        (
+            "noise_kurtosis",
+            "excess kurtosis of the minibatch noise, largest size along the top eigenvectors",
+        ),
+    ),
+    *variables(
+        "dynamics",
+        ("process", "probe"),
+        "float64",
+        ("sde_gauge", "gauge of the SDE, largest over members", "1", "eta lambda_max / 2"),
+        (
+            "variance_ratio",
+            "stationary variance of the discrete process over that of the SDE",
+            "1",
+            "2 / (2 - eta lambda_max)",
+        ),
+        (
+            "mean_square_gauge",
+            "mean-square gauge of the discrete process; unstable from 1 on",
+            "1",
+            "(eta/B) sum_i lambda_i / (2 - eta lambda_i (1 + 1/B))",
+        ),
+        (
+            "mean_square_gauge_sde",
+            "mean-square gauge of the SDE; unstable from 1 on",
+            "1",
+            "eta tr H / (2 B)",
+        ),
+    ),
+    flag("dynamics", "sde_valid", ("process", "probe"), "does the SDE describe the process"),
+    *variables(
+        "dynamics",
+        ("process",),
+        "float64",
+        ("mean_escape_time", "exposure over number of escapes", "1", "eta sum_i k_i / escapes"),
+        (
+            "mean_escape_time_low",
+            "lower limit of the mean escape time",
+            "1",
+            "2 E / chi2(1 - a/2; 2 D + 2)",
+        ),
+        (
+            "mean_escape_time_high",
+            "upper limit of the mean escape time",
+            "1",
+            "2 E / chi2(a/2; 2 D)",
+        ),
+        ("kramers_time", "escape time of Kramers", "1", "2 pi / sqrt(V''_m |V''_s|) e^(dV/D)"),
+        (
+            "exact_escape_time",
+            "mean first passage time of the SDE",
+            "1",
+            "(1/D) int_a^b e^(V(y)/D) int_-inf^y e^(-V(z)/D) dz dy",
+        ),
+        (
+            "corrected_escape_time",
+            "mean first passage time of the SDE with the diffusion of the finite step",
+            "1",
+            "D_eff = D / (1 - eta V''_m / 2)",
+        ),
+    ),
+)
+
 VARIABLES: tuple[VariableSpec, ...] = (
     *_ROOT,
     *_TRAJECTORY,
     *_STAGNATION,
     *_CURVATURE,
     *_BOUNDS,
+    *_DYNAMICS,
     *_CLAIMS,
 )
 
-GROUPS: tuple[str, ...] = ("trajectory", "stagnation", "curvature", "bounds", "claims")
+#: Groups of a run, by the study that its scenario asks for.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "stagnation": ("trajectory", "stagnation", "curvature", "bounds", "claims"),
+    "dynamics": ("dynamics", "claims"),
+}
+
+
+def variables_in(study: str) -> tuple[VariableSpec, ...]:
+    """Specs of every variable of a study, those of the root included."""
+    groups = {"/", *GROUPS[study]}
+    return tuple(spec for spec in VARIABLES if spec.group in groups)
+
+
+def coordinates_in(study: str) -> tuple[CoordinateSpec, ...]:
+    """Coordinates that the groups of a study use."""
+    used = {spec for group in GROUPS[study] for spec in coordinates_of(group)}
+    return tuple(spec for spec in COORDINATES if spec in used)
 
 
 def variables_of(group: str) -> dict[str, VariableSpec]:
@@ -376,4 +526,6 @@ def variables_of(group: str) -> dict[str, VariableSpec]:
 def coordinates_of(group: str) -> tuple[CoordinateSpec, ...]:
     """Coordinates of the dimensions that the variables of one group use."""
     dims = {dim for spec in variables_of(group).values() for dim in spec.dims}
-    return tuple(coordinate for coordinate in COORDINATES if coordinate.dim in dims)
+    return tuple(
+        spec for spec in COORDINATES if spec.dim in dims and group in (spec.groups or (group,))
+    )

@@ -68,13 +68,17 @@ class VariableSpec:
 
 @dataclass(frozen=True)
 class CoordinateSpec:
-    """One coordinate: a dimension's own labels, or more about them along the same dimension."""
+    """One coordinate: a dimension's own labels, or more about them along the same dimension.
+
+    ``groups`` restricts it to some of the groups that have the dimension; empty: all of them.
+    """
 
     name: str
     dim: str
     dtype: str
     long_name: str
     units: str = "1"
+    groups: tuple[str, ...] = ()
 
     def attributes(self) -> dict[str, str]:
         """CF-like attributes written next to the array."""

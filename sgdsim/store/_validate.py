@@ -8,7 +8,7 @@ import zarr
 from sgdsim._errors import StoreError
 from sgdsim.store._files import read_metadata
 from sgdsim.store._open import find_store
-from sgdsim.store._schema import GROUPS, VARIABLES, coordinates_of
+from sgdsim.store._schema import GROUPS, coordinates_of, variables_in
 
 _STRING_KINDS = ("T", "U", "O")
 
@@ -38,9 +38,10 @@ def validate(path: Path | str) -> list[str]:
     precision = metadata["attributes"].get("precision")
     if precision not in ("float32", "float64"):
         return [f"{path}: attribute precision is {precision!r}"]
+    study = metadata["attributes"]["study"]
     problems: list[str] = []
     lengths: dict[str, int] = {}
-    for group in GROUPS:
+    for group in GROUPS[study]:
         for spec in coordinates_of(group):
             name = f"{group}/{spec.name}"
             array = _get(root, name, problems)
@@ -48,7 +49,7 @@ def validate(path: Path | str) -> list[str]:
                 wanted = None if spec.dtype == "str" else spec.dtype
                 _check(array, name, (spec.dim,), wanted, spec.attributes(), problems)
                 _check_lengths(array, name, (spec.dim,), lengths, problems)
-    for spec in VARIABLES:
+    for spec in variables_in(study):
         array = _get(root, spec.path, problems)
         if array is not None:
             dims = ("point", *spec.dims)

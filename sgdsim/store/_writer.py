@@ -14,11 +14,12 @@ import zarr
 from sgdsim._errors import StoreError
 from sgdsim.store._create import PRECISIONS, checked_coordinates, write_template
 from sgdsim.store._files import damaged, disk_errors, read_metadata, sync_folder, sync_tree
-from sgdsim.store._schema import GROUPS, VARIABLES, variables_of
+from sgdsim.store._schema import GROUPS, variables_in, variables_of
 from sgdsim.store._specs import VariableSpec
 
 _STATUS = {"pending": 0, "done": 1, "failed": 2}
 _STALE_SECONDS = 3600.0
+_ALL_GROUPS = sorted({group for groups in GROUPS.values() for group in groups})
 
 Value = np.ndarray | np.generic | float | int
 
@@ -65,7 +66,7 @@ class RunStore:
     def _attach(self, root: zarr.Group) -> None:
         self._root = root
         self._arrays: dict[str, zarr.Array] = {}
-        for spec in VARIABLES:
+        for spec in variables_in(str(root.attrs["study"])):
             array = root[spec.path]
             if not isinstance(array, zarr.Array):
                 raise TypeError(f"{spec.path} is no array")
@@ -90,6 +91,7 @@ class RunStore:
         attrs: Mapping[str, str | int | float],
         precision: str,
         chunk_sizes: Mapping[str, int],
+        study: str = "stagnation",
         points: int = 1,
     ) -> "RunStore":
         """Make a store with every variable of the contract preallocated.
@@ -99,14 +101,16 @@ class RunStore:
         path
             Where, usually ``run.zarr.partial``; must not exist yet.
         coords
-            Values of every coordinate of the contract; ``theory``, ``condition``, ``direction``
-            and ``eigen`` may be left out.
+            Values of every coordinate of the study; ``theory``, ``condition``, ``direction`` and
+            ``eigen`` may be left out.
         attrs
             Attributes of the root; ``conventions`` and ``precision`` are added.
         precision
             ``"float32"`` or ``"float64"``: dtype of the observables in ``/trajectory``.
         chunk_sizes
-            Chunk lengths along ``step`` and ``probe``.
+            Chunk lengths along ``step`` and ``probe``; processes have chunks of their own.
+        study
+            ``"stagnation"`` or ``"dynamics"``: which groups there are.
         points
             Number of points of the sweep; each has chunks of its own.
 
@@ -123,7 +127,7 @@ class RunStore:
             raise ValueError(f"chunk_sizes needs step and probe, both >= 1, got {chunk_sizes}.")
         if points < 1:
             raise ValueError(f"points must be >= 1, got {points}.")
-        arrays = checked_coordinates(coords)
+        arrays = checked_coordinates(coords, study)
         if path.exists():
             raise StoreError(
                 f"cannot create {path}: it exists; choose another folder or pass --overwrite."
@@ -134,7 +138,7 @@ class RunStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             _sweep(path)
             try:
-                write_template(temporary, arrays, attrs, precision, chunk_sizes, points)
+                write_template(temporary, arrays, attrs, study, precision, chunk_sizes, points)
                 temporary.rename(path)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -213,7 +217,7 @@ class RunStore:
 
     def set_attrs(self, attrs: Mapping[str, str | int | float]) -> None:
         """Add or replace attributes of the root."""
-        fixed = {"conventions", "precision"} & set(attrs)
+        fixed = {"conventions", "precision", "study"} & set(attrs)
         if fixed:
             raise ValueError(f"the attributes {sorted(fixed)} are fixed when a store is created.")
         with disk_errors("write", self._path):
@@ -254,6 +258,8 @@ class RunStore:
     ) -> tuple[tuple[slice, ...], np.ndarray]:
         """Return selection and array of one write, or refuse it with what does not fit."""
         spec = _find_spec(group, name)
+        if spec.path not in self._arrays:
+            raise ValueError(f"a {self.attrs['study']} run has no group {group!r}.")
         array = self._array(group, name)
         label = f"{group.strip('/')}/{name}".lstrip("/")
         if not 0 <= point < array.shape[0]:
@@ -280,7 +286,7 @@ class RunStore:
 def _find_spec(group: str, name: str) -> VariableSpec:
     specs = variables_of(group)
     if not specs:
-        raise ValueError(f"unknown group {group!r}; the contract has {['/', *GROUPS]}.")
+        raise ValueError(f"unknown group {group!r}; the contract has {['/', *_ALL_GROUPS]}.")
     if name not in specs:
         near = difflib.get_close_matches(name, specs, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sgdsim.store import VARIABLES, RunStore
+from sgdsim.store import RunStore, variables_in
 
 LENGTHS = {
     "trajectory": 3,
@@ -17,6 +17,27 @@ LENGTHS = {
     "bound": 2,
     "layer": 2,
     "claim": 2,
+    "process": 2,
+    "member": 1,
+    "rank": 3,
+    "coordinate": 0,
+}
+CLAIMS = {
+    "claim": range(2),
+    "quantity": ["exit_bound", "certificate_slack"],
+    "text": ["Exits are rare: S2 ≤ 1 %.", "No certificate lies."],
+    "source": ["theorem S2", "Öztürk 2020, eq. 3"],
+}
+DYNAMICS = {
+    "process": ["SGD", "its SDE"],
+    "learning_rate": [0.5, 0.25],
+    "trajectory": range(3),
+    "step": np.arange(0, 70, 10),
+    "probe": [0, 20, 40, 60],
+    "member": [0],
+    "rank": range(3),
+    "coordinate": [],
+    **CLAIMS,
 }
 
 
@@ -31,10 +52,7 @@ def coordinates():
         "bound": ["first", "second"],
         "kind": ["certificate", "measure"],
         "layer": range(2),
-        "claim": range(2),
-        "quantity": ["exit_bound", "certificate_slack"],
-        "text": ["Exits are rare: S2 ≤ 1 %.", "No certificate lies."],
-        "source": ["theorem S2", "Öztürk 2020, eq. 3"],
+        **CLAIMS,
     }
 
 
@@ -44,7 +62,7 @@ def make_store(tmp_path, coordinates):
 
     def make(path=tmp_path / "run" / "run.zarr.partial", **options):
         settings = {
-            "coords": coordinates,
+            "coords": DYNAMICS if options.get("study") == "dynamics" else coordinates,
             "attrs": {"seed": 3},
             "precision": "float32",
             "chunk_sizes": {"step": 3, "probe": 1},
@@ -58,10 +76,10 @@ def make_store(tmp_path, coordinates):
 def random_values():
     """Random arrays for every variable: {group: {name: array}}."""
 
-    def make(precision="float32", seed=0):
+    def make(precision="float32", seed=0, study="stagnation"):
         random = np.random.default_rng(seed)
         groups = {}
-        for spec in VARIABLES:
+        for spec in variables_in(study):
             shape = [LENGTHS[dim] for dim in spec.dims]
             dtype = np.dtype(precision if spec.dtype == "real" else spec.dtype)
             if dtype.kind == "f":

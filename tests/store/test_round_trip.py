@@ -11,11 +11,12 @@ import xarray as xr
 from sgdsim.store import (
     GROUPS,
     THEORIES,
-    VARIABLES,
     RunStore,
     export_netcdf,
     open_run,
     validate,
+    variables_in,
+    variables_of,
 )
 from sgdsim.testing import synthetic_run
 
@@ -29,10 +30,8 @@ def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:
 def write_in_chunks(store, values, point=0):
     """Write along step chunk by chunk where a variable has steps, whole otherwise."""
     for group, arrays in values.items():
-        for spec in VARIABLES:
-            if spec.group != group:
-                continue
-            value = arrays[spec.name]
+        for name, value in arrays.items():
+            spec = variables_of(group)[name]
             if "step" not in spec.dims:
                 store.write(group, {spec.name: value}, point=point)
                 continue
@@ -43,14 +42,15 @@ def write_in_chunks(store, values, point=0):
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("finished", [False, True])
-def test_every_variable_comes_back(make_store, random_values, tmp_path, precision, finished):
-    store = make_store(precision=precision)
-    values = random_values(precision)
+@pytest.mark.parametrize("study", ["stagnation", "dynamics"])
+def test_every_variable_comes_back(make_store, random_values, tmp_path, precision, finished, study):
+    store = make_store(precision=precision, study=study)
+    values = random_values(precision, study=study)
     write_in_chunks(store, values)
     if finished:
         store.finish(tmp_path / "run" / "run.zarr")
     tree = open_run(tmp_path / "run")
-    for spec in VARIABLES:
+    for spec in variables_in(study):
         stored = variable(tree, spec.group, spec.name)
         assert stored.dims == spec.dims
         assert stored.dtype == values[spec.group][spec.name].dtype
@@ -90,7 +90,9 @@ def test_plain_xarray_opens_the_store_and_each_group_alone(make_store, tmp_path)
     assert raw["stagnation"].theory.values.tolist() == list(THEORIES)
     store.finish(tmp_path / "run.zarr")
     # A finished store opens without options and without xarray's warning about slow opening.
-    assert set(xr.open_datatree(tmp_path / "run.zarr", engine="zarr").children) == set(GROUPS)
+    assert set(xr.open_datatree(tmp_path / "run.zarr", engine="zarr").children) == set(
+        GROUPS["stagnation"]
+    )
     alone = xr.open_zarr(tmp_path / "run.zarr", group="stagnation", chunks=None)
     assert {"step", "time", "theory", "trajectory"} <= set(alone.coords)
 
@@ -110,6 +112,7 @@ def test_attributes_and_status(make_store, tmp_path):
         "wall_seconds": 2.5,
         "verdict": "It stays.",
         "conventions": "sgdsim-1",
+        "study": "stagnation",
         "precision": "float32",
     }
     assert tree["status"].item() == 1
@@ -122,7 +125,7 @@ def test_attributes_and_status(make_store, tmp_path):
 
 def test_unwritten_values_are_nan_and_minus_one(make_store):
     tree = open_run(make_store().path)
-    for spec in VARIABLES:
+    for spec in variables_in("stagnation"):
         values = variable(tree, spec.group, spec.name).values
         if spec.name == "status":
             assert (values == 0).all()
@@ -189,7 +192,7 @@ def test_export_to_netcdf(tmp_path):
     with xr.open_datatree(out, engine="h5netcdf") as exported:
         stored = open_run(run)
         assert exported.attrs["conventions"] == "sgdsim-1"
-        for spec in VARIABLES:
+        for spec in variables_in("stagnation"):
             here = variable(stored, spec.group, spec.name)
             there = variable(exported, spec.group, spec.name)
             np.testing.assert_array_equal(here.values, there.values)
