@@ -1,6 +1,10 @@
 """What is minimised: data, models, losses."""
 
-from sgdsim.problems._build import build_task as build_task, initial_network as initial_network
+from sgdsim.problems._build import (
+    build_landscape as build_landscape,
+    build_task as build_task,
+    initial_network as initial_network,
+)
 from sgdsim.problems._classification import (
     ClassificationTask as ClassificationTask,
     Rows as Rows,
@@ -9,6 +13,20 @@ from sgdsim.problems._classification import (
     margins as margins,
 )
 from sgdsim.problems._digits import digits as digits
+from sgdsim.problems._landscapes import (
+    AbstractLandscape as AbstractLandscape,
+    LeastSquares as LeastSquares,
+    Quadratic as Quadratic,
+    Sphere as Sphere,
+)
+from sgdsim.problems._landscapes_products import DeepLinear as DeepLinear, Hyperbola as Hyperbola
+from sgdsim.problems._landscapes_ripples import Ripples as Ripples
+from sgdsim.problems._landscapes_wells import (
+    AbstractWells as AbstractWells,
+    DoubleWell as DoubleWell,
+    PeriodicWells as PeriodicWells,
+    TwoWells as TwoWells,
+)
 from sgdsim.problems._networks import (
     ACTIVATIONS as ACTIVATIONS,
     Network as Network,

@@ -15,6 +15,14 @@ from sgdsim.stagnation._convexity_summary import (
     ConvexitySummary as ConvexitySummary,
     summarise_convexity as summarise_convexity,
 )
+from sgdsim.stagnation._escape import (
+    ExitRate as ExitRate,
+    exit_rate as exit_rate,
+    eyring_kramers_time as eyring_kramers_time,
+    finite_step_diffusion as finite_step_diffusion,
+    kramers_rate as kramers_rate,
+    kramers_time as kramers_time,
+)
 from sgdsim.stagnation._exit_bounds import (
     log_exit_bound_s0 as log_exit_bound_s0,
     log_exit_bound_s1 as log_exit_bound_s1,
@@ -26,11 +34,15 @@ from sgdsim.stagnation._minima import (
     find_minimum as find_minimum,
     hessian_spectrum as hessian_spectrum,
 )
+from sgdsim.stagnation._passage import (
+    effective_diffusion as effective_diffusion,
+    mean_first_passage_time as mean_first_passage_time,
+)
 from sgdsim.stagnation._radius import (
     auto_radius as auto_radius,
     stationary_radius as stationary_radius,
 )
-from sgdsim.stagnation._sets import Ball as Ball
+from sgdsim.stagnation._sets import Ball as Ball, Below as Below
 from sgdsim.stagnation._stationary import (
     SpectralMeasure as SpectralMeasure,
     linearised_mean_squared_distance as linearised_mean_squared_distance,
