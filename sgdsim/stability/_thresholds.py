@@ -1,9 +1,13 @@
-"""Edges of stability and what they say about the SDE as a model of SGD."""
+"""Edges of stability: the curvature above which an optimizer no longer settles on a quadratic.
+
+All edges are of frozen (linearised) dynamics: constant Hessian and, for the adaptive methods, a
+constant preconditioner.
+"""
 
 import math
 
 
-def gradient_descent_threshold(learning_rate: float) -> float:
+def gradient_descent_threshold(learning_rate: float | int) -> float:
     r"""Sharpness :math:`2/\eta` above which gradient descent on a quadratic diverges.
 
     Parameters
@@ -24,7 +28,170 @@ def gradient_descent_threshold(learning_rate: float) -> float:
     return 2.0 / learning_rate
 
 
-def variance_ratio(learning_rate: float, curvature: float) -> float:
+def heavy_ball_threshold(learning_rate: float | int, momentum: float | int) -> float:
+    r"""Sharpness :math:`2(1+b)/\eta` above which heavy ball diverges on a quadratic.
+
+    .. math:: \theta_{k+1} = \theta_k - \eta\nabla L(\theta_k) + b(\theta_k-\theta_{k-1})
+
+    Parameters
+    ----------
+    learning_rate
+        ``eta > 0``.
+    momentum
+        ``0 <= b < 1``.
+
+    Notes
+    -----
+    The learning rate multiplies the plain gradient, as in ``optax.sgd``; an averaged gradient
+    ``(1-b) g`` has the edge of :func:`adam_threshold`.
+
+    Examples
+    --------
+    >>> from sgdsim.stability import heavy_ball_threshold
+    >>> round(heavy_ball_threshold(0.05, 0.9), 6)
+    76.0
+    """
+    return 2.0 * (1.0 + momentum) / learning_rate
+
+
+def nesterov_threshold(learning_rate: float | int, momentum: float | int) -> float:
+    r"""Sharpness :math:`(2+2b)/((1+2b)\eta)` above which Nesterov's method diverges.
+
+    .. math:: y = \theta_k + b(\theta_k-\theta_{k-1}), \qquad
+        \theta_{k+1} = y - \eta\nabla L(y)
+
+    Parameters
+    ----------
+    learning_rate
+        ``eta > 0``.
+    momentum
+        ``0 <= b < 1``, constant.
+
+    Examples
+    --------
+    >>> from sgdsim.stability import nesterov_threshold
+    >>> round(nesterov_threshold(0.05, 0.9), 2)
+    27.14
+    """
+    return (2.0 + 2.0 * momentum) / ((1.0 + 2.0 * momentum) * learning_rate)
+
+
+def adam_threshold(learning_rate: float | int, beta1: float | int) -> float:
+    r"""Edge :math:`(2+2\beta_1)/((1-\beta_1)\eta)` of Adam, for the preconditioned Hessian.
+
+    It is the edge of heavy ball on the averaged gradient,
+
+    .. math:: m_{k+1} = \beta_1m_k + (1-\beta_1)\nabla L(\theta_k), \qquad
+        \theta_{k+1} = \theta_k - \eta P^{-1}m_{k+1},
+
+    and bounds the largest eigenvalue of :math:`P^{-1}H`, with
+    :math:`P = \mathrm{diag}(\sqrt{\hat v}+\epsilon)`.
+
+    Parameters
+    ----------
+    learning_rate
+        ``eta > 0``.
+    beta1
+        ``0 <= beta1 < 1``; 0 gives RMSProp.
+
+    Notes
+    -----
+    Assumes a preconditioner that hardly moves in a step (``beta2`` near one) and a bias
+    correction that has worn off.
+
+    Examples
+    --------
+    >>> from sgdsim.stability import adam_threshold
+    >>> round(adam_threshold(1e-3, 0.9), 6)
+    38000.0
+    """
+    return 2.0 * (1.0 + beta1) / ((1.0 - beta1) * learning_rate)
+
+
+def rmsprop_threshold(learning_rate: float | int) -> float:
+    r"""Edge :math:`2/\eta` of RMSProp, for the preconditioned Hessian :math:`P^{-1}H`.
+
+    Parameters
+    ----------
+    learning_rate
+        ``eta > 0``.
+
+    Notes
+    -----
+    RMSProp averages squared gradients only, so that its edge is that of gradient descent; the
+    38/eta often quoted belongs to Adam at ``beta1 = 0.9``.
+
+    Examples
+    --------
+    >>> from sgdsim.stability import rmsprop_threshold
+    >>> rmsprop_threshold(0.01)
+    200.0
+    """
+    return gradient_descent_threshold(learning_rate)
+
+
+def critical_curvature_variance(
+    learning_rate: float | int, momentum: float | int, curvature: float | int
+) -> float:
+    r"""Variance of a random curvature at which heavy ball loses its second moment.
+
+    .. math:: s^2 = \frac{(1-b)\,h\,(2(1+b)-\eta h)}{(1+b)\,\eta}
+
+    for :math:`\theta_{k+1} = \theta_k - \eta a_k\theta_k + b(\theta_k-\theta_{k-1})` with
+    independent :math:`a_k` of mean ``h`` and variance :math:`s^2`.
+
+    Parameters
+    ----------
+    learning_rate, momentum
+        ``eta > 0`` and ``0 <= b < 1``.
+    curvature
+        Mean curvature ``h > 0``.
+
+    Returns
+    -------
+    float
+        :math:`s^2`; NaN above :math:`2(1+b)/\eta`, where no variance is small enough.
+
+    Notes
+    -----
+    Without momentum :math:`E a^2/E a = 2/\eta`, the edge of stochastic stability. The two ends of
+    the line are the plateaus of :func:`momentum_plateaus`.
+
+    Examples
+    --------
+    >>> from sgdsim.stability import critical_curvature_variance
+    >>> critical_curvature_variance(0.5, 0.0, 1.0)
+    3.0
+    """
+    room = heavy_ball_threshold(learning_rate, momentum) - curvature
+    return (1.0 - momentum) / (1.0 + momentum) * curvature * room if room >= 0.0 else math.nan
+
+
+def momentum_plateaus(learning_rate: float | int, momentum: float | int) -> tuple[float, float]:
+    r"""Levels of :math:`E a^2/E a` at the edge: :math:`2(1-b)/\eta` and :math:`2(1+b)/\eta`.
+
+    The first when the curvature ``a`` of a batch is nearly all noise (small batches), the second
+    when it has none (large batches); :func:`critical_curvature_variance` joins them.
+
+    Parameters
+    ----------
+    learning_rate, momentum
+        ``eta > 0`` and ``0 <= b < 1``.
+
+    Notes
+    -----
+    Source: the two plateaus observed in arXiv 2604.14108.
+
+    Examples
+    --------
+    >>> from sgdsim.stability import momentum_plateaus
+    >>> momentum_plateaus(1.0, 0.5)
+    (1.0, 3.0)
+    """
+    return 2.0 * (1.0 - momentum) / learning_rate, heavy_ball_threshold(learning_rate, momentum)
+
+
+def variance_ratio(learning_rate: float | int, curvature: float | int) -> float:
     r"""Stationary variance of SGD over that of its SDE along one direction.
 
     .. math:: \frac{\eta s^2/(h(2-\eta h))}{\eta s^2/(2h)} = \frac{2}{2-\eta h}
@@ -47,39 +214,3 @@ def variance_ratio(learning_rate: float, curvature: float) -> float:
     """
     product = learning_rate * curvature
     return 2.0 / (2.0 - product) if product < 2.0 else math.inf
-
-
-def sde_verdict(learning_rate: float, sharpness: float, tolerance: float = 0.1) -> str:
-    r"""Judge in one sentence whether the SDE describes the discrete process.
-
-    Parameters
-    ----------
-    learning_rate
-        ``eta``.
-    sharpness
-        Largest Hessian eigenvalue met during the run.
-    tolerance
-        Relative error of the stationary variance, along the sharpest direction and for additive
-        noise, up to which the SDE is called valid.
-
-    Examples
-    --------
-    >>> from sgdsim.stability import sde_verdict
-    >>> print(sde_verdict(0.5, 0.04))
-    SDE valid: eta*lambda_max/2 = 0.01; linearised, its stationary variance is 1.0 % too small.
-    """
-    ratio = variance_ratio(learning_rate, sharpness)
-    gauge = learning_rate * sharpness / 2
-    if not math.isfinite(gauge):
-        return "SDE not judged: the sharpness was not measured."
-    if math.isinf(ratio):
-        return (
-            f"SDE invalid: eta*lambda_max/2 = {gauge:.2g}, beyond the edge of stability 1, where "
-            "the discrete process has no stationary law and the SDE still has one."
-        )
-    error = 1 - 1 / ratio  # equals the gauge eta*lambda/2
-    word = "valid" if error <= tolerance else "invalid"
-    return (
-        f"SDE {word}: eta*lambda_max/2 = {gauge:.2g}; linearised, its stationary variance is "
-        f"{100 * error:.1f} % too small."
-    )
