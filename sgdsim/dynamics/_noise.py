@@ -1,4 +1,4 @@
-"""Models of the gradient noise: what is drawn, how it enters the one backward pass, its moments.
+"""Models of the gradient noise, and the two plainest ones: of a minibatch and isotropic.
 
 A model ``xi`` has mean zero and covariance ``Sigma(theta)`` per step; SGD adds
 ``-eta (grad L_n + xi)``, and the SDE (Ito, time ``t = eta k``) has the diffusion
@@ -6,7 +6,7 @@ A model ``xi`` has mean zero and covariance ``Sigma(theta)`` per step; SGD adds
 """
 
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,10 +15,9 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from sgdsim._typing import Number
 from sgdsim.dynamics._checks import check_positive
+from sgdsim.dynamics._per_sample import per_sample_square_norms, per_sample_variances
 from sgdsim.dynamics._random import normal_like, step_normal
 from sgdsim.problems import Problem, squared_norm
-
-_BLOCK_NUMBERS = 2**18
 
 
 class Clock(NamedTuple):
@@ -65,9 +64,7 @@ class AbstractGradientNoise(eqx.Module):
         r"""Variances of the coordinates, :math:`\mathrm{diag}\,\Sigma(\theta)`."""
         raise NotImplementedError
 
-    def ito_correction(
-        self, problem: Problem, theta: PyTree, learning_rate: Float[Array, ""]
-    ) -> PyTree:
+    def ito_correction(self, problem: Problem, theta: PyTree, learning_rate: Number) -> PyTree:
         r"""Drift that an Ito equation gains when it is written in Stratonovich form, negated.
 
         .. math:: \tfrac12\sum_k (D\sigma_k)\sigma_k, \qquad \sigma = \sqrt{\eta}\,\Sigma^{1/2}
@@ -92,29 +89,49 @@ class AbstractGradientNoise(eqx.Module):
         pass.
         """
         risk, gradient = jax.value_and_grad(problem.empirical_risk)(theta)
-        noise = self.root(problem, theta, normals)
-        h, scale = clock.step_size, jnp.sqrt(clock.learning_rate * clock.step_size)
-        return jax.tree.map(lambda g, x: scale * x - h * g, gradient, noise), risk
+        noise = self.diffusion(problem, theta, normals, clock)
+        return jax.tree.map(lambda g, x: x - clock.step_size * g, gradient, noise), risk
+
+    def diffusion(self, problem: Problem, theta: PyTree, normals: PyTree, clock: Clock) -> PyTree:
+        r"""Noise of an increment alone, :math:`\sqrt{\eta h}\,\Sigma^{1/2}\xi`."""
+        scale = jnp.sqrt(clock.learning_rate * clock.step_size)
+        return jax.tree.map(lambda x: scale * x, self.root(problem, theta, normals))
+
+    def gradient(
+        self, problem: Problem, theta: PyTree, normals: PyTree
+    ) -> tuple[PyTree, Float[Array, ""]]:
+        r"""Noisy gradient :math:`\nabla L_n - \Sigma^{1/2}\xi` and the risk.
+
+        The sign is such that a descent step is the increment with the same normals.
+        """
+        one = jnp.ones((), jax.tree.leaves(theta)[0].dtype)
+        increment, risk = self.increment(problem, theta, normals, Clock(one, one))
+        return jax.tree.map(jnp.negative, increment), risk
 
 
 class MinibatchNoise(AbstractGradientNoise):
     r"""Gaussian noise with exactly the covariance of a minibatch gradient.
 
-    .. math:: \Sigma(\theta) = \frac1B\Big(\frac1n\sum_i g_ig_i^\top - \bar g\bar g^\top\Big),
+    .. math:: \Sigma(\theta) = \frac{f}{B}\Big(\frac1n\sum_i g_ig_i^\top - \bar g\bar g^\top\Big),
         \qquad g_i = \nabla\ell(\theta, z_i)
 
-    for batches drawn with replacement. With :math:`\xi\sim N(0,I_n)` the gradient of
-    :math:`\sum_i w_i\ell_i`, :math:`w = 1/n + (\xi-\bar\xi)/\sqrt{nB}`, is gradient plus noise in
-    one backward pass; no :math:`n\times p` matrix is formed.
+    with ``f = 1`` for batches drawn with replacement and ``f = (n-B)/(n-1)`` without. With
+    :math:`\xi\sim N(0,I_n)` the gradient of :math:`\sum_i w_i\ell_i`,
+    :math:`w = 1/n + (\xi-\bar\xi)\sqrt{f/(nB)}`, is gradient plus noise in one backward pass; no
+    :math:`n\times p` matrix is formed.
 
     Parameters
     ----------
     batch_size
-        ``B``; it may be any positive number, since it only scales the covariance.
+        ``B``; any positive number, since it only scales the covariance. Without replacement at
+        most ``n`` (and there is no noise at ``n``).
+    replacement
+        Whether a batch may hold the same row twice.
 
     Notes
     -----
-    Source: Mori et al. 2022, equation 8 (covariance); stagnation theory section 3 (sampler).
+    Source: Mori et al. 2022, equation 8 (covariance); stagnation theory section 3 (factor and
+    sampler).
 
     Examples
     --------
@@ -123,9 +140,12 @@ class MinibatchNoise(AbstractGradientNoise):
     >>> problem = Problem(lambda theta, z: 0.5 * (theta - z) ** 2, jnp.array([1.0, 3.0]))
     >>> float(MinibatchNoise(4).trace(problem, jnp.array(0.0)))
     0.25
+    >>> float(MinibatchNoise(2, replacement=False).trace(problem, jnp.array(0.0)))
+    0.0
     """
 
     batch_size: Number
+    replacement: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
         check_positive("batch_size", self.batch_size)
@@ -151,7 +171,7 @@ class MinibatchNoise(AbstractGradientNoise):
         """One forward and one backward pass per product."""
         losses, push = jax.linearize(problem.per_sample_losses, theta)
         pull = jax.linear_transpose(push, theta)
-        scale = losses.shape[0] * jnp.asarray(self.batch_size, losses.dtype)
+        scale = problem.n * self.equivalent_batch_size(problem.n, losses.dtype)
 
         def matvec(v: PyTree) -> PyTree:
             change = push(v)
@@ -163,22 +183,33 @@ class MinibatchNoise(AbstractGradientNoise):
         """Sum the squared norms of the per-sample gradients, a block of rows at a time."""
         mean_square = jnp.mean(per_sample_square_norms(problem, theta))
         centre = squared_norm(jax.grad(problem.empirical_risk)(theta))
-        return (mean_square - centre) / jnp.asarray(self.batch_size, centre.dtype)
+        return (mean_square - centre) / self.equivalent_batch_size(problem.n, centre.dtype)
 
     def diagonal(self, problem, theta):
         """Accumulate the squares of the per-sample gradients, a block of rows at a time."""
-        mean_square = jax.tree.map(lambda a: a / problem.n, per_sample_square_sum(problem, theta))
-        centre = jax.grad(problem.empirical_risk)(theta)
-        size = jnp.asarray(self.batch_size, jax.tree.leaves(theta)[0].dtype)
-        return jax.tree.map(lambda m, c: (m - c * c) / size, mean_square, centre)
+        variances = per_sample_variances(problem, theta)
+        return jax.tree.map(lambda a: a / self.equivalent_batch_size(problem.n, a.dtype), variances)
 
     def ito_correction(self, problem, theta, learning_rate):
         r"""Gradient of a function: :math:`\frac{\eta}{4}\nabla\,\mathrm{tr}\,\Sigma`."""
         trace = jax.grad(lambda point: self.trace(problem, point))(theta)
-        return jax.tree.map(lambda a: learning_rate / 4 * a, trace)
+        return jax.tree.map(lambda a: jnp.asarray(learning_rate, a.dtype) / 4 * a, trace)
 
     def _scale(self, normals):
-        return jax.lax.rsqrt(normals.shape[0] * jnp.asarray(self.batch_size, normals.dtype))
+        n = normals.shape[0]
+        return jax.lax.rsqrt(n * self.equivalent_batch_size(n, normals.dtype))
+
+    def equivalent_batch_size(self, n: int, dtype: Any = float) -> Float[Array, ""]:
+        """Size of a batch with replacement that has the same covariance, infinite at ``B = n``."""
+        size = jnp.asarray(self.batch_size, dtype)
+        if self.replacement:
+            return size
+        if isinstance(self.batch_size, int | float) and self.batch_size > n:
+            raise ValueError(
+                f"batch_size = {self.batch_size} rows cannot be drawn without replacement from "
+                f"{n} rows; take at most {n}, or replacement=True."
+            )
+        return size * max(n - 1, 1) / (n - size)
 
 
 class IsotropicNoise(AbstractGradientNoise):
@@ -215,56 +246,13 @@ class IsotropicNoise(AbstractGradientNoise):
 
     def covariance(self, problem, theta):
         """Scale by the variance."""
-        return lambda v: jax.tree.map(lambda leaf: self.variance * leaf, v)
+        return lambda v: jax.tree.map(lambda leaf: jnp.asarray(self.variance, leaf.dtype) * leaf, v)
 
     def trace(self, problem, theta):
         """Variance times the number of parameters."""
-        return jnp.asarray(self.variance) * sum(leaf.size for leaf in jax.tree.leaves(theta))
+        leaves = jax.tree.leaves(theta)
+        return jnp.asarray(self.variance, leaves[0].dtype) * sum(leaf.size for leaf in leaves)
 
     def diagonal(self, problem, theta):
         """Give the variance to every coordinate."""
         return jax.tree.map(lambda a: jnp.full_like(a, self.variance), theta)
-
-
-def per_sample_square_norms(
-    problem: Problem, theta: PyTree, block: int | None = None
-) -> Float[Array, " n"]:
-    r"""Squared norms :math:`\|g_i\|^2` of the per-sample gradients, ``block`` rows at a time.
-
-    Without ``block`` as many rows as keep a block of gradients below a quarter million numbers.
-    """
-    block = block or _block_of_rows(theta)
-
-    # Rematerialised, so that differentiating the norms keeps no per-sample gradient.
-    @jax.checkpoint
-    def of_row(row: PyTree) -> Float[Array, ""]:
-        return squared_norm(jax.grad(problem.single(row).empirical_risk)(theta))
-
-    return jax.lax.map(of_row, problem.data, batch_size=block)
-
-
-def per_sample_square_sum(problem: Problem, theta: PyTree) -> PyTree:
-    r"""Elementwise :math:`\sum_i g_i^2` of the per-sample gradients, a block of rows at a time."""
-    block = min(_block_of_rows(theta), problem.n)
-    whole = problem.n // block * block
-
-    def squares(rows: PyTree) -> PyTree:
-        gradients = jax.vmap(lambda row: jax.grad(problem.single(row).empirical_risk)(theta))(rows)
-        return jax.tree.map(lambda g: jnp.sum(g * g, axis=0), gradients)
-
-    def add(total: PyTree, rows: PyTree) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, squares(rows)), None
-
-    blocks = jax.tree.map(
-        lambda a: a[:whole].reshape(whole // block, block, *a.shape[1:]), problem.data
-    )
-    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, theta), blocks)
-    if whole == problem.n:
-        return total
-    return jax.tree.map(jnp.add, total, squares(jax.tree.map(lambda a: a[whole:], problem.data)))
-
-
-def _block_of_rows(theta: PyTree) -> int:
-    """Rows whose gradients together stay below a quarter million numbers."""
-    size = sum(leaf.size for leaf in jax.tree.leaves(theta))
-    return max(1, min(125, _BLOCK_NUMBERS // size))

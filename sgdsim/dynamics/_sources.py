@@ -5,9 +5,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from sgdsim._typing import Number
 from sgdsim.dynamics._checks import check_positive
-from sgdsim.dynamics._noise import AbstractGradientNoise, Clock
-from sgdsim.problems import Problem
+from sgdsim.dynamics._noise import AbstractGradientNoise
+from sgdsim.dynamics._random import step_normal
+from sgdsim.problems import OutputLoss, Problem
+
+# Batches have a stream of their own below the key of the step. JAX draws them from the first two
+# children of a key, and those are the keys of the normals of the first two leaves of theta.
+_BATCHES = 0x62617463
+# Noise on top of a source that may be noisy itself has one below the key of the trajectory.
+_ADDED = 0x61646465
 
 
 class AbstractGradientSource(eqx.Module):
@@ -67,7 +75,7 @@ class MinibatchGradient(AbstractGradientSource):
 
     def draw(self, key, step, problem, theta):
         """Rows of the batch."""
-        key = jax.random.fold_in(key, step)
+        key = jax.random.fold_in(jax.random.fold_in(key, step), _BATCHES)
         if self.replacement:
             return jax.random.randint(key, (self.batch_size,), 0, problem.n)
         if self.batch_size > problem.n:
@@ -99,13 +107,11 @@ class GaussianGradient(AbstractGradientSource):
 
     def gradient(self, problem, theta, randomness):
         """Fused where the noise model fuses."""
-        one = jnp.ones((), jax.tree.leaves(theta)[0].dtype)
-        increment, risk = self.noise.increment(problem, theta, randomness, Clock(one, one))
-        return jax.tree.map(jnp.negative, increment), risk
+        return self.noise.gradient(problem, theta, randomness)
 
 
 class NoisyGradient(AbstractGradientSource):
-    r"""Another source plus a model of the noise on top, as in SGLD with minibatches.
+    r"""Another source plus a model of the noise on top, :math:`g + \xi`.
 
     Parameters
     ----------
@@ -119,10 +125,11 @@ class NoisyGradient(AbstractGradientSource):
     noise: AbstractGradientNoise
 
     def draw(self, key, step, problem, theta):
-        """Draw for both; the noise shares its stream with other steppers of the same key."""
+        """Draw for both; the source shares its stream with other steppers of the same key."""
+        of_noise = jax.random.fold_in(key, _ADDED)
         return (
             self.source.draw(key, step, problem, theta),
-            self.noise.draw(key, step, problem, theta),
+            self.noise.draw(of_noise, step, problem, theta),
         )
 
     def gradient(self, problem, theta, randomness):
@@ -131,3 +138,72 @@ class NoisyGradient(AbstractGradientSource):
         gradient, risk = self.source.gradient(problem, theta, of_source)
         noise = self.noise.root(problem, theta, normals)
         return jax.tree.map(jnp.add, gradient, noise), risk
+
+
+class LabelNoiseGradient(AbstractGradientSource):
+    r"""Gradient on a batch whose labels carry fresh Gaussian noise.
+
+    .. math:: \nabla_\theta\,\frac1B\sum_{i\in b}\big(\ell_i(\theta)
+        - s\,\zeta_i\cdot f(\theta,z_i)\big), \qquad \zeta_i\sim N(0,I_k)
+
+    That is the gradient with labels :math:`y_i + s\zeta_i` for losses which the label enters as
+    :math:`-y\cdot f`: half the squared error, and cross-entropy with one-hot targets.
+
+    Parameters
+    ----------
+    batch_size
+        Rows per batch.
+    std
+        ``s``, standard deviation of the noise of each component of a label.
+    replacement
+        As in :class:`MinibatchGradient`, whose batches it draws.
+
+    Notes
+    -----
+    The problem's ``losses`` must be an ``OutputLoss``. For a squared error *without* the factor
+    one half, labels with noise ``s`` need ``std = 2 s``. One backward pass.
+    Source: Blanc et al. 2020, section 2 (label noise SGD).
+
+    Examples
+    --------
+    >>> from sgdsim.dynamics import LabelNoiseGradient
+    >>> LabelNoiseGradient(8, 0.1).std
+    0.1
+    """
+
+    batch_size: int = eqx.field(static=True)
+    std: Number
+    replacement: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        check_positive("batch_size", self.batch_size)
+        check_positive("std", self.std)
+
+    def draw(self, key, step, problem, theta):
+        """Rows of the batch and standard normals, one per row and output."""
+        outputs = jax.eval_shape(_output_loss(problem).outputs, theta, problem.data)
+        rows = MinibatchGradient(self.batch_size, self.replacement).draw(key, step, problem, theta)
+        shape = (self.batch_size, *outputs.shape[1:])
+        return rows, step_normal(key, step, shape, outputs.dtype)
+
+    def gradient(self, problem, theta, randomness):
+        """One backward pass over the batch, whose loss carries the noise."""
+        rows, normals = randomness
+        losses, batch = _output_loss(problem), problem.take(rows)
+        noise = jnp.asarray(self.std, normals.dtype) * normals
+
+        def noisy(outputs, data):
+            penalties = jnp.sum((noise * outputs).reshape(len(noise), -1), axis=1)
+            return losses.loss(outputs, data) - penalties
+
+        batch = Problem(OutputLoss(losses.outputs, noisy), batch.data, batch.ridge)
+        return jax.grad(batch.empirical_risk)(theta), None
+
+
+def _output_loss(problem: Problem) -> OutputLoss:
+    if not isinstance(problem.losses, OutputLoss):
+        raise ValueError(
+            "label noise needs a problem whose losses is an OutputLoss(outputs, loss), got "
+            f"{problem.losses!r}: the noise enters through the outputs of the model."
+        )
+    return problem.losses

@@ -5,13 +5,22 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from sgdsim._typing import Number
 from sgdsim.dynamics._checks import check_positive
-from sgdsim.dynamics._rules import AbstractRule, Plain
-from sgdsim.dynamics._sources import AbstractGradientSource, FullGradient, MinibatchGradient
+from sgdsim.dynamics._rules import AbstractRule, Adam, HeavyBall, Nesterov, Plain, RMSProp
+from sgdsim.dynamics._sources import (
+    AbstractGradientSource,
+    FullGradient,
+    LabelNoiseGradient,
+    MinibatchGradient,
+)
 from sgdsim.problems import Problem
+
+#: Default source of the discrete algorithms.
+FULL_GRADIENT = FullGradient()
 
 
 class Iterate(NamedTuple):
@@ -88,7 +97,7 @@ class Descent(AbstractStepper):
     """
 
     learning_rate: Number
-    source: AbstractGradientSource = FullGradient()
+    source: AbstractGradientSource = FULL_GRADIENT
     rule: AbstractRule = Plain()
 
     def __check_init__(self):
@@ -96,7 +105,7 @@ class Descent(AbstractStepper):
 
     def start(self, problem, theta):
         """Start with the empty memory of the rule."""
-        return Iterate(theta, self.rule.transformation().init(theta))
+        return Iterate(theta, self._transformation(theta).init(theta))
 
     def draw(self, key, step, problem, theta):
         """Draw what the gradient needs."""
@@ -105,9 +114,24 @@ class Descent(AbstractStepper):
     def step(self, problem, iterate, randomness):
         """Take one step."""
         theta, memory = iterate
+
+        # Rules that look at a second point get the gradient there, with the same randomness.
+        def gradient_at(point: PyTree, _: Any = None) -> PyTree:
+            return self.source.gradient(problem, point, randomness)[0]
+
         gradient, risk = self.source.gradient(problem, theta, randomness)
-        update, memory = self.rule.transformation().update(gradient, memory, theta)
+        update, memory = self._transformation(theta).update(
+            gradient, memory, theta, grad_fn=gradient_at
+        )
         return Iterate(descend(theta, update, self.learning_rate), memory), risk
+
+    def _transformation(self, theta: PyTree) -> optax.GradientTransformationExtraArgs:
+        """Rule with its numbers in the precision of ``theta``, which must not change."""
+        dtype = jax.tree.leaves(theta)[0].dtype
+        rule = jax.tree.map(
+            lambda a: jnp.asarray(a, dtype) if eqx.is_array_like(a) else a, self.rule
+        )
+        return optax.with_extra_args_support(rule.transformation())
 
 
 def gradient_descent(learning_rate: Number) -> Descent:
@@ -147,6 +171,130 @@ def minibatch_sgd(learning_rate: Number, batch_size: int, replacement: bool = Tr
     1.0
     """
     return Descent(learning_rate, MinibatchGradient(batch_size, replacement))
+
+
+def heavy_ball(
+    learning_rate: Number, momentum: Number, source: AbstractGradientSource = FULL_GRADIENT
+) -> Descent:
+    r"""Polyak's heavy ball, :math:`m' = g + bm`, :math:`\theta' = \theta - \eta m'`.
+
+    Parameters
+    ----------
+    learning_rate
+        ``eta``; it multiplies the sum of gradients, not their average.
+    momentum
+        ``b`` in ``[0, 1)``.
+    source
+        Where gradients come from.
+
+    Examples
+    --------
+    >>> from sgdsim.dynamics import MinibatchGradient, heavy_ball
+    >>> heavy_ball(0.05, 0.9, MinibatchGradient(32)).rule.momentum
+    0.9
+    """
+    return Descent(learning_rate, source, HeavyBall(momentum))
+
+
+def nesterov(
+    learning_rate: Number, momentum: Number, source: AbstractGradientSource = FULL_GRADIENT
+) -> Descent:
+    r"""Nesterov's momentum, :math:`m' = g + bm`, :math:`\theta' = \theta - \eta(g + bm')`.
+
+    Parameters
+    ----------
+    learning_rate
+        ``eta``.
+    momentum
+        ``b`` in ``[0, 1)``, constant.
+    source
+        Where gradients come from.
+
+    Examples
+    --------
+    >>> from sgdsim.dynamics import nesterov
+    >>> nesterov(0.05, 0.9).rule.momentum
+    0.9
+    """
+    return Descent(learning_rate, source, Nesterov(momentum))
+
+
+def rmsprop(
+    learning_rate: Number,
+    decay: Number = 0.9,
+    epsilon: Number = 1e-8,
+    source: AbstractGradientSource = FULL_GRADIENT,
+) -> Descent:
+    r"""RMSProp, :math:`\theta' = \theta - \eta\,g/(\sqrt{v'}+\epsilon)`.
+
+    Parameters
+    ----------
+    learning_rate
+        ``eta``.
+    decay, epsilon
+        See :class:`RMSProp`.
+    source
+        Where gradients come from.
+
+    Examples
+    --------
+    >>> from sgdsim.dynamics import rmsprop
+    >>> rmsprop(1e-3).rule.decay
+    0.9
+    """
+    return Descent(learning_rate, source, RMSProp(decay, epsilon))
+
+
+def adam(
+    learning_rate: Number,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    epsilon: Number = 1e-8,
+    source: AbstractGradientSource = FULL_GRADIENT,
+) -> Descent:
+    r"""Adam, :math:`\theta' = \theta - \eta\,\hat m/(\sqrt{\hat v}+\epsilon)`.
+
+    Parameters
+    ----------
+    learning_rate
+        ``eta``.
+    b1, b2, epsilon
+        See :class:`Adam`.
+    source
+        Where gradients come from.
+
+    Examples
+    --------
+    >>> from sgdsim.dynamics import adam
+    >>> adam(1e-3).rule.b2
+    0.999
+    """
+    return Descent(learning_rate, source, Adam(b1, b2, epsilon))
+
+
+def label_noise_sgd(
+    learning_rate: Number, batch_size: int, std: Number, replacement: bool = True
+) -> Descent:
+    r"""SGD on batches with fresh noise ``std`` on the labels, see :class:`LabelNoiseGradient`.
+
+    Parameters
+    ----------
+    learning_rate
+        ``eta``.
+    batch_size
+        Rows per batch.
+    std
+        Standard deviation of the noise of each component of a label.
+    replacement
+        Draw rows independently or without replacement within the batch.
+
+    Examples
+    --------
+    >>> from sgdsim.dynamics import label_noise_sgd
+    >>> label_noise_sgd(0.1, 8, std=0.5).source.std
+    0.5
+    """
+    return Descent(learning_rate, LabelNoiseGradient(batch_size, std, replacement))
 
 
 def descend(theta: PyTree, direction: PyTree, learning_rate: Any) -> PyTree:

@@ -35,8 +35,8 @@ def simulate(quadratic):
     np.testing.assert_allclose(covariance, [[NOISE]])
     keys = jax.random.split(jax.random.key(17), COUNT)
 
-    def run(eta, substeps, steps, batch_size=1.0):
-        stepper = SDE(eta, MinibatchNoise(batch_size), substeps)
+    def run(eta, substeps, steps, batch_size=1.0, **settings):
+        stepper = SDE(eta, MinibatchNoise(batch_size), substeps, **settings)
 
         def path(key):
             def step(theta, k):
@@ -85,6 +85,19 @@ def test_many_substeps_reach_the_continuous_law(simulate):
     eta, substeps = 1.0 / CURVATURE, 128
     samples = simulate(eta, substeps, 2)
     assert np.abs(z_scores(samples, ornstein_uhlenbeck_law(eta, 2))).max() < 5
+
+
+@pytest.mark.statistical
+def test_stationary_variances_of_the_sde_and_of_sgd_differ_tenfold(simulate):
+    """C3 and C4 at eta lambda = 1.8; each law rejects the draws of the other."""
+    eta, late = 1.8 / CURVATURE, 10_000
+    continuous, discrete = ornstein_uhlenbeck_law(eta, late), discrete_law(eta, 1, late)
+    np.testing.assert_allclose([continuous[1], discrete[1]], [0.9, 9.0], rtol=1e-12)
+    # The noise is additive without the library knowing, so that the correction is zero.
+    samples = simulate(eta, 16, 8, solver="heun", ito_correction=True)
+    assert np.abs(z_scores(samples, (0.0, continuous[1]))).max() < 5
+    assert z_scores(samples, (0.0, discrete[1]))[1] < -5
+    assert abs(z_scores(simulate(eta, 1, 60), (0.0, discrete[1]))[1]) < 5
 
 
 @pytest.mark.parametrize("product", [0.2, 1.0, 1.8])

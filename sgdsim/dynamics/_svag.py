@@ -1,0 +1,88 @@
+"""Stochastic variance-amplified gradient: SGD with smaller steps and the noise of its SDE."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from sgdsim._typing import Number
+from sgdsim.dynamics._checks import check_positive
+from sgdsim.dynamics._sources import MinibatchGradient
+from sgdsim.dynamics._steppers import AbstractStepper, Iterate, descend
+
+
+class SVAG(AbstractStepper):
+    r"""SVAG(l): for ``l = 1`` it is minibatch SGD, for ``l -> infinity`` the SDE of SGD.
+
+    One step is ``l`` substeps, each of ``eta/l`` units of time and with two batches,
+
+    .. math:: \theta' = \theta - \frac{\eta}{l}\Big(\frac{1+\sqrt{2l-1}}{2}\nabla L_{b_1}(\theta)
+        + \frac{1-\sqrt{2l-1}}{2}\nabla L_{b_2}(\theta)\Big).
+
+    The mean of the bracket is the gradient and its covariance ``l`` times that of a batch, so
+    that the noise of a substep is that of an Euler step of the SDE, only not Gaussian. A
+    statistic that changes with ``l`` is one for which the SDE is not a model of SGD.
+
+    Parameters
+    ----------
+    learning_rate
+        ``eta`` of the SGD that is modelled.
+    batch_size
+        Rows per batch.
+    l
+        Substeps per step; a step costs ``l`` backward passes over ``2 batch_size`` rows.
+    replacement
+        As in :func:`minibatch_sgd`, whose batches ``l = 1`` takes.
+
+    Notes
+    -----
+    Source: Li, Malladi, Arora 2021, equation 5 and algorithm 1.
+
+    Examples
+    --------
+    >>> from sgdsim.dynamics import SVAG
+    >>> SVAG(0.1, batch_size=8, l=4).l
+    4
+    """
+
+    learning_rate: Number
+    batch_size: int = eqx.field(static=True)
+    l: int = eqx.field(static=True)
+    replacement: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        check_positive("learning_rate", self.learning_rate)
+        check_positive("batch_size", self.batch_size)
+        check_positive("l", self.l)
+
+    def draw(self, key, step, problem, theta):
+        """Rows of both batches of every substep, shape ``(l, 2 batch_size)``."""
+        source = MinibatchGradient(self.batch_size, self.replacement)
+
+        def of_substep(counter: Int[Array, ""]) -> Int[Array, " rows"]:
+            first = source.draw(key, counter, problem, theta)
+            second_stream = jax.random.fold_in(key, counter)
+            second = source.draw(second_stream, jnp.asarray(1), problem, theta)
+            return jnp.concatenate([first, second])
+
+        counters = step * self.l + jnp.arange(self.l, dtype=jnp.int32)
+        return jax.vmap(of_substep)(counters)
+
+    def step(self, problem, iterate, randomness):
+        """Take the substeps one after another."""
+        theta = iterate.theta
+        dtype = jax.tree.leaves(theta)[0].dtype
+        h = jnp.asarray(self.learning_rate, dtype) / self.l
+        amplification = math.sqrt(2 * self.l - 1)
+        halves = jnp.asarray([1 + amplification, 1 - amplification], dtype) / 2
+        weights = jnp.repeat(halves / self.batch_size, self.batch_size)
+
+        def substep(theta: PyTree, rows: Int[Array, " rows"]) -> tuple[PyTree, None]:
+            def combined(theta: PyTree) -> Float[Array, ""]:
+                return weights @ problem.take(rows).per_sample_losses(theta)
+
+            return descend(theta, jax.grad(combined)(theta), h), None
+
+        return Iterate(jax.lax.scan(substep, theta, randomness)[0]), None

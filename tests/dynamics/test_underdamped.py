@@ -1,0 +1,206 @@
+"""The SDEs of heavy ball and Nesterov: the algorithms at one substep, their laws at many."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.linalg
+from jax.flatten_util import ravel_pytree
+
+from sgdsim.dynamics import IsotropicNoise, Iterate, MinibatchNoise, StudentNoise, UnderdampedSDE
+from sgdsim.problems import Problem
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+ETA, MOMENTUM, VARIANCE, CURVATURE = 0.2, 0.8, 0.5, 1.5
+GAMMA = (1 - MOMENTUM) / np.sqrt(ETA)
+NOISE = IsotropicNoise(VARIANCE)
+LANGEVIN = ["align", "should", "quicsort"]
+
+
+def bowl(dimension=1):
+    """Quadratic of one curvature, whatever the rows."""
+    return Problem(
+        lambda theta, z: 0.5 * CURVATURE * jnp.sum(theta**2)[None] + 0 * z, jnp.zeros(1)
+    ), jnp.zeros(dimension)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_one_substep_is_the_algorithm_with_gaussian_noise(network_problem, getkey, nesterov):
+    """Against optax.trace on gradients of weighted losses; theta is the point that optax moves."""
+    problem, theta = network_problem
+    batch, steps = 3.0, 4
+    stepper = UnderdampedSDE(ETA, MOMENTUM, MinibatchNoise(batch), nesterov=nesterov)
+    normals = jax.random.normal(getkey(), (steps, problem.n))
+    trace, step = optax.trace(MOMENTUM, nesterov=nesterov), jax.jit(stepper.step)
+    expected, memory, iterate = theta, trace.init(theta), stepper.start(problem, theta)
+    for xi in normals:
+        weights = 1 / problem.n - (xi - xi.mean()) / np.sqrt(problem.n * batch)
+        gradient = jax.grad(lambda t, w=weights: w @ problem.per_sample_losses(t))(expected)
+        update, memory = trace.update(gradient, memory)
+        risk_before = problem.empirical_risk(expected)
+        expected = jax.tree.map(lambda a, u: a - ETA * u, expected, update)
+        iterate, risk = step(problem, iterate, xi)
+        assert float(risk) == pytest.approx(float(risk_before), rel=1e-12)
+    np.testing.assert_allclose(
+        ravel_pytree(iterate.theta)[0], ravel_pytree(expected)[0], rtol=0, atol=1e-13
+    )
+
+
+def law(stepper, steps, start):
+    """Exact mean and covariance of (theta, V) of one coordinate: the step is linear."""
+    problem, theta = bowl()
+    draw = stepper.draw(jax.random.key(0), jnp.asarray(0), problem, theta)
+
+    def move(state, draw):
+        iterate = Iterate(state[:1], state[1:])
+        return jnp.concatenate(stepper.step(problem, iterate, draw)[0])
+
+    by_state, by_draw = jax.jit(jax.jacfwd(move, argnums=(0, 1)))(jnp.zeros(2), draw)
+    by_state = np.asarray(by_state)
+    parts = [np.reshape(a, (2, -1)) for a in jax.tree.leaves(by_draw)]
+    spread = sum(part @ part.T for part in parts)
+    if steps is None:
+        return np.zeros(2), scipy.linalg.solve_discrete_lyapunov(by_state, spread)
+    mean, covariance = np.asarray(start, float), np.zeros((2, 2))
+    for _ in range(steps):
+        mean = by_state @ mean
+        covariance = by_state @ covariance @ by_state.T + spread
+    return mean, covariance
+
+
+def continuous_law(nesterov, time, start):
+    """Of the linear equation dz = A z dt + b dW, written down from the docstring."""
+    drift = np.array([[0.0, 1.0], [-CURVATURE, -GAMMA]])
+    spread = np.array([0.0, np.sqrt(np.sqrt(ETA) * VARIANCE)])
+    if nesterov:
+        ahead = np.array([[1.0, MOMENTUM * np.sqrt(ETA)], [0.0, 1.0]])
+        mixed = drift.copy()
+        mixed[0] = drift[0] + MOMENTUM * np.sqrt(ETA) * drift[1]
+        drift, spread = mixed, ahead @ spread
+    stationary = scipy.linalg.solve_continuous_lyapunov(drift, -np.outer(spread, spread))
+    if time is None:
+        return np.zeros(2), stationary
+    flow = scipy.linalg.expm(time * drift)
+    return flow @ start, stationary - flow @ stationary @ flow.T
+
+
+def distance(found, expected):
+    return max(np.abs(a - b).max() for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_many_substeps_reach_the_continuous_law(nesterov):
+    """Of order one in h, hence the extrapolated law agrees far better; also the stationary one."""
+    start = np.array([2.0, -1.0])
+    for steps in (3, None):
+        time = None if steps is None else steps * np.sqrt(ETA)
+        expected = continuous_law(nesterov, time, start)
+        coarse, fine = (
+            law(UnderdampedSDE(ETA, MOMENTUM, NOISE, m, nesterov=nesterov), steps, start)
+            for m in (32, 64)
+        )
+        extrapolated = [2 * b - a for a, b in zip(coarse, fine, strict=True)]
+        assert distance(extrapolated, expected) < 2e-4
+        assert distance(fine, expected) > 10 * distance(extrapolated, expected)
+    # The other algorithm has another law.
+    assert distance(extrapolated, continuous_law(not nesterov, None, start)) > 0.01
+
+
+def test_stationary_variances_of_the_algorithm_and_of_its_equation():
+    """C5: (1+b) eta s / ((1-b) lam (2(1+b) - eta lam)), and eta s / (2 (1-b) lam)."""
+    discrete = law(UnderdampedSDE(ETA, MOMENTUM, NOISE), None, None)[1][0, 0]
+    edge = 2 * (1 + MOMENTUM) - ETA * CURVATURE
+    expected = (1 + MOMENTUM) * ETA * VARIANCE / ((1 - MOMENTUM) * CURVATURE * edge)
+    np.testing.assert_allclose(discrete, expected, rtol=1e-12)
+    # A hand-written recursion with other variables: theta and the step before.
+    move = np.array([[1 + MOMENTUM - ETA * CURVATURE, -MOMENTUM], [1.0, 0.0]])
+    noise = np.diag([ETA**2 * VARIANCE, 0.0])
+    np.testing.assert_allclose(
+        scipy.linalg.solve_discrete_lyapunov(move, noise)[0, 0], discrete, rtol=1e-12
+    )
+    continuous = continuous_law(False, None, None)[1][0, 0]
+    np.testing.assert_allclose(
+        continuous, ETA * VARIANCE / (2 * (1 - MOMENTUM) * CURVATURE), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize(("solver", "order"), [("align", 2), ("should", 3), ("quicsort", 3)])
+def test_langevin_solvers_have_the_same_limit(solver, order):
+    """In law, at least with the strong order that diffrax states."""
+    start, steps = np.array([2.0, -1.0]), 3
+    expected = continuous_law(False, steps * np.sqrt(ETA), start)
+    laws = [
+        law(UnderdampedSDE(ETA, MOMENTUM, NOISE, m, solver=solver), steps, start) for m in (1, 4)
+    ]
+    coarse, fine = (distance(found, expected) for found in laws)
+    assert fine < min(0.01, coarse / 4 ** (order - 0.3))
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("solver", ["euler", "quicsort"])
+def test_simulated_stationary_variance(solver):
+    """As many independent coordinates as a z-test needs; a noise off by a tenth is rejected."""
+    count, substeps, steps = 20_000, 4, 60
+    problem, start = bowl(count)
+
+    def z_score(variance, expected):
+        stepper = UnderdampedSDE(
+            *(ETA, MOMENTUM, IsotropicNoise(variance), substeps), solver=solver
+        )
+        key = jax.random.key(12)
+
+        def step(iterate, k):
+            draw = stepper.draw(key, k, problem, start)
+            return stepper.step(problem, iterate, draw)[0], None
+
+        def run(iterate):
+            return jax.lax.scan(step, iterate, jnp.arange(steps))[0].theta
+
+        found = np.var(jax.jit(run)(stepper.start(problem, start)))
+        return (found / expected - 1) * np.sqrt(count / 2)
+
+    stepper = UnderdampedSDE(ETA, MOMENTUM, NOISE, substeps, solver=solver)
+    expected = law(stepper, steps, [0.0, 0.0])[1][0, 0]
+    if solver == "quicsort":  # here the step hardly matters, so that the continuous law holds
+        expected = continuous_law(False, steps * np.sqrt(ETA), np.zeros(2))[1][0, 0]
+    assert abs(z_score(VARIANCE, expected)) < 5
+    assert z_score(0.9 * VARIANCE, expected) < -5
+
+
+@pytest.mark.parametrize(
+    ("noise", "settings", "message"),
+    [
+        (NOISE, {"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0.*negative damping"),
+        (NOISE, {"momentum": 1.2}, r"negative damping.*momentum 0 is plain SGD"),
+        (NOISE, {"momentum": -0.1}, r"momentum must be in \[0, 1\), got -0.1"),
+        (NOISE, {"learning_rate": 0.0}, "learning_rate must be a positive finite number"),
+        (NOISE, {"solver": "heun"}, "momentum; take 'euler' or 'align', 'should', 'quicsort'"),
+        (NOISE, {"solver": "align", "nesterov": True}, "without the Hessian damping of Nesterov"),
+        (MinibatchNoise(4), {"solver": "should"}, "isotropic noise, and MinibatchNoise is not"),
+        (StudentNoise(NOISE, 3.0), {"substeps": 2}, "StudentNoise is not Gaussian.*substeps=1"),
+        (NOISE, {"solver": "quiksort"}, "Did you mean 'quicsort'"),
+    ],
+)
+def test_refusals(noise, settings, message):
+    numbers = {"learning_rate": ETA, "momentum": MOMENTUM, "noise": noise}
+    with pytest.raises(ValueError, match=message):
+        UnderdampedSDE(**{**numbers, **settings})
+
+
+@pytest.mark.parametrize("solver", ["euler", *LANGEVIN])
+def test_single_precision_stays_single(solver):
+    problem, theta = bowl(3)
+    theta = {"a": theta.astype(jnp.float32)}
+    problem = Problem(
+        lambda theta, z: 0.5 * jnp.sum(theta["a"] ** 2)[None] + 0 * z, jnp.zeros(1, jnp.float32)
+    )
+    stepper = UnderdampedSDE(jnp.asarray(0.1), jnp.asarray(0.9), NOISE, 2, solver=solver)
+
+    def one(theta, key):
+        draw = stepper.draw(key, jnp.asarray(0), problem, theta)
+        return stepper.step(problem, stepper.start(problem, theta), draw)[0]
+
+    moved = jax.eval_shape(one, theta, jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(moved)} == {np.dtype("float32")}
