@@ -5,39 +5,98 @@ from sgdsim.scenario._catalogue import (
     scenario_root as scenario_root,
 )
 from sgdsim.scenario._dynamics import (
+    Adam as Adam,
+    AdamSde as AdamSde,
     Dynamics as Dynamics,
     GaussianSgd as GaussianSgd,
     Gd as Gd,
-    IsotropicNoise as IsotropicNoise,
-    MinibatchNoise as MinibatchNoise,
-    Noise as Noise,
+    GradientFlow as GradientFlow,
+    HeavyBall as HeavyBall,
+    LabelNoiseSgd as LabelNoiseSgd,
+    Nesterov as Nesterov,
+    Rmsprop as Rmsprop,
+    RmspropSde as RmspropSde,
+    Sam as Sam,
     Sde as Sde,
     Sgd as Sgd,
+    Sgld as Sgld,
+    Svag as Svag,
+    UnderdampedSde as UnderdampedSde,
+)
+from sgdsim.scenario._landscape import (
+    AnalyticLandscape as AnalyticLandscape,
+    DoubleWell as DoubleWell,
+    Hyperbola as Hyperbola,
+    PeriodicWells as PeriodicWells,
+    Quadratic as Quadratic,
+    Ripples as Ripples,
+    Sphere as Sphere,
+    TwoWells as TwoWells,
 )
 from sgdsim.scenario._load import (
     list_scenarios as list_scenarios,
     load_scenario as load_scenario,
 )
+from sgdsim.scenario._modifiers import (
+    BallProjection as BallProjection,
+    BoxProjection as BoxProjection,
+    CosineSchedule as CosineSchedule,
+    ExponentialSchedule as ExponentialSchedule,
+    LinearSchedule as LinearSchedule,
+    Projection as Projection,
+    Schedule as Schedule,
+    SpectralProjection as SpectralProjection,
+    StepSchedule as StepSchedule,
+    WarmupSchedule as WarmupSchedule,
+)
+from sgdsim.scenario._noise import (
+    ConstantNoise as ConstantNoise,
+    DiagonalNoise as DiagonalNoise,
+    HessianAlignedNoise as HessianAlignedNoise,
+    IsotropicNoise as IsotropicNoise,
+    LabelNoise as LabelNoise,
+    LangevinNoise as LangevinNoise,
+    LowRankNoise as LowRankNoise,
+    MinibatchNoise as MinibatchNoise,
+    Noise as Noise,
+    StableNoise as StableNoise,
+    StudentNoise as StudentNoise,
+)
 from sgdsim.scenario._problem import (
     Classification as Classification,
     Digits as Digits,
+    Landscape as Landscape,
     Mlp as Mlp,
     Model as Model,
+    PointStart as PointStart,
     Problem as Problem,
+    RandomStart as RandomStart,
     Softmax as Softmax,
+    Start as Start,
 )
+from sgdsim.scenario._processes import (
+    DynamicsClaim as DynamicsClaim,
+    DynamicsScenario as DynamicsScenario,
+    Escape as Escape,
+    Process as Process,
+    Validity as Validity,
+)
+from sgdsim.scenario._quantities import KNOWN_QUANTITIES as KNOWN_QUANTITIES
 from sgdsim.scenario._render import (
     scenario_schema as scenario_schema,
     to_toml as to_toml,
 )
 from sgdsim.scenario._schema import (
-    KNOWN_QUANTITIES as KNOWN_QUANTITIES,
-    Bounds as Bounds,
     Claim as Claim,
     Compute as Compute,
-    Convexity as Convexity,
     Ensemble as Ensemble,
-    Minimum as Minimum,
     Scenario as Scenario,
+)
+from sgdsim.scenario._stagnation import (
+    Bounds as Bounds,
+    Convexity as Convexity,
+    Minimum as Minimum,
     Stagnation as Stagnation,
+    StagnationClaim as StagnationClaim,
+    StagnationScenario as StagnationScenario,
 )

@@ -1,8 +1,8 @@
 """Reading scenario files: ``extends``, the merging of tables, and ``--set``.
 
-A child's tables are merged into its parent's key by key, its ``[[claim]]`` entries are appended
-to the parent's, and everything else replaces what the parent has. Where a child changes the
-``kind`` of a table, keys that the new kind does not have are no longer inherited.
+A child's tables are merged into its parent's key by key, its ``[[process]]`` and ``[[claim]]``
+entries are appended to the parent's, and everything else replaces what the parent has. Where a
+child changes the ``kind`` of a table, keys that the new kind does not have are no longer inherited.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from sgdsim.scenario._locate import locate_keys
 from sgdsim.scenario._report import SET, Origin, Problem, dotted, nearest, report, shown
 from sgdsim.scenario._shape import Path
 
-_CLAIMS: Path = ("claim",)
+_APPENDED: tuple[Path, ...] = (("process",), ("claim",))
 _LINE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -95,7 +95,7 @@ class Document:
             old = base.get(key)
             if isinstance(value, dict) and isinstance(old, dict):
                 self._merge_into(old, value, path, source, append)
-            elif append and path == _CLAIMS and isinstance(value, list) and isinstance(old, list):
+            elif append and path in _APPENDED and isinstance(value, list) and isinstance(old, list):
                 self._note(value, path, path, source, shift=len(old))
                 base[key] = old + value
             else:
@@ -200,15 +200,27 @@ def _read(file: pathlib.Path, name: str) -> tuple[dict[str, Any], dict[Path, int
 
 
 def _key_in(holder: Any, part: str) -> str | int | None:
-    """Read a part of a ``--set`` key as key of a table or index of a list; None: it is neither."""
+    """Read a part of a ``--set`` key as a key, an index or the name of an entry; else None."""
     if isinstance(holder, list):
-        return int(part) if part.isdecimal() and int(part) < len(holder) else None
+        if part.isdecimal():
+            return int(part) if int(part) < len(holder) else None
+        names = _names(holder)
+        return names.index(part) if part in names else None
     return part if isinstance(holder, dict) else None
+
+
+def _names(entries: list[Any]) -> list[Any]:
+    """List the names of entries that are tables; ``None`` where there is none."""
+    return [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
 
 
 def _no_key(holder: Any, parts: list[str], part: str) -> str:
     if isinstance(holder, list):
-        return f"there is no entry {part!r}: it has {len(holder)}, counted from 0"
+        names = [name for name in _names(holder) if isinstance(name, str)]
+        close = nearest(part, names)
+        hint = f". Did you mean {close[0]!r}?" if close else ""
+        named = f", named {', '.join(map(repr, names))}" if names else ""
+        return f"there is no entry {part!r}: it has {len(holder)}, counted from 0{named}{hint}"
     return f"is not a table, so {SET} {dotted(tuple(parts))} is not possible"
 
 

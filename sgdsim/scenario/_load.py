@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from sgdsim._errors import ScenarioError
 from sgdsim.scenario._catalogue import scenario_names, scenario_root
 from sgdsim.scenario._compose import Document, compose
-from sgdsim.scenario._report import error_of, nearest, report
-from sgdsim.scenario._schema import Scenario
+from sgdsim.scenario._report import Problem, error_of, nearest, report
+from sgdsim.scenario._schema import Scenario, UnknownStudy, study_table
 from sgdsim.scenario._shape import Path, plain_path, tables_at
 
 
@@ -26,12 +26,13 @@ def load_scenario(name_or_path: str | os.PathLike[str], overrides: Sequence[str]
     overrides
         Settings ``key=value`` such as ``"ensemble.trajectories=16"``, applied in order. The value
         is TOML; what is not TOML is taken as plain text, as in ``"problem.model.kind=mlp"``.
-        Entries of lists are addressed by number, ``"claim.0.at_most=0.1"``.
+        Entries of lists are addressed by number, ``"claim.0.at_most=0.1"``, or by their name,
+        ``"process.sgd.dynamics.learning_rate=0.1"``.
 
     Returns
     -------
     Scenario
-        Immutable.
+        Immutable, of the class that belongs to its ``study``.
 
     Raises
     ------
@@ -63,8 +64,8 @@ def list_scenarios() -> list[tuple[str, str]]:
     Examples
     --------
     >>> from sgdsim.scenario import list_scenarios
-    >>> [name for name, title in list_scenarios()]
-    ['stagnation', 'stagnation-mlp']
+    >>> "stagnation-mlp" in [name for name, title in list_scenarios()]
+    True
     """
     return [(name, load_scenario(name).title) for name in scenario_names()]
 
@@ -88,15 +89,18 @@ def _find(name_or_path: str | os.PathLike[str]) -> tuple[pathlib.Path, str]:
 
 
 def _validate(document: Document, header: str) -> Scenario:
+    try:
+        root = study_table(document.data)
+    except UnknownStudy as error:
+        wrong = Problem(("study",), str(error), document.origins.get(("study",)))
+        raise report(header, [*document.problems, wrong]) from None
     while True:
         try:
-            scenario = Scenario.model_validate(document.data)
+            scenario = root.model_validate(document.data)
         except ValidationError as error:
-            unused = _unused(error, document)
+            unused = _unused(error, document, root)
             if not unused:
-                raise error_of(
-                    header, error, Scenario, document.origins, document.problems
-                ) from None
+                raise error_of(header, error, root, document.origins, document.problems) from None
             for path in unused:
                 table: Any = document.data
                 for key in path[:-1]:
@@ -108,10 +112,10 @@ def _validate(document: Document, header: str) -> Scenario:
             return scenario
 
 
-def _unused(error: ValidationError, document: Document) -> list[Path]:
+def _unused(error: ValidationError, document: Document, root: type[Scenario]) -> list[Path]:
     """List inherited keys that the table's former ``kind`` had and its new one has not."""
     refused = [
-        plain_path(Scenario, detail["loc"])[0]
+        plain_path(root, detail["loc"])[0]
         for detail in error.errors(include_url=False)
         if detail["type"] == "extra_forbidden"
     ]
@@ -119,5 +123,5 @@ def _unused(error: ValidationError, document: Document) -> list[Path]:
         path
         for path in refused
         if path in document.leftovers
-        and any(path[-1] in table.model_fields for table in tables_at(Scenario, path[:-1]))
+        and any(path[-1] in table.model_fields for table in tables_at(root, path[:-1]))
     ]

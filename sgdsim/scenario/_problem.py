@@ -1,10 +1,23 @@
-"""What is minimised: the ``[problem]`` table."""
+"""What is minimised, and from where: the ``[problem]`` and ``[start]`` tables."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from sgdsim.scenario._fields import Count, Seed, Siblings, Table, Widths, mistake
+from sgdsim.scenario._fields import (
+    Count,
+    Numbers,
+    Positive,
+    Seed,
+    Siblings,
+    Table,
+    Widths,
+    mistake,
+)
+from sgdsim.scenario._landscape import AnalyticLandscape
+
+_PROBLEM = "Which problem: classification (data and a network) or landscape (a formula)."
+_START = "Where trajectories start: random (weights of a network) or point (on a landscape)."
 
 #: Rows of the handwritten digits that scikit-learn bundles.
 DIGITS_ROWS = 1797
@@ -58,10 +71,37 @@ Model = Annotated[Softmax | Mlp, Field(discriminator="kind")]
 class Classification(Table):
     """Cross-entropy plus ridge: ``mean_i l(theta, z_i) + ridge/2 |theta|^2``."""
 
-    kind: Literal["classification"] = Field(description="Which problem: classification.")
+    kind: Literal["classification"] = Field(description=_PROBLEM)
     ridge: float = Field(ge=0, description="Coefficient of the squared norm in the training loss.")
     data: Digits = Field(description="What is learnt from.")
     model: Model = Field(description="What is learnt.")
 
 
-Problem = Classification
+class Landscape(Table):
+    """A risk that is given by a formula, without data: noise models have no samples there."""
+
+    kind: Literal["landscape"] = Field(description=_PROBLEM)
+    landscape: AnalyticLandscape = Field(description="Which formula.")
+
+
+Problem = Annotated[Classification | Landscape, Field(discriminator="kind")]
+
+
+class RandomStart(Table):
+    """Random weights of a network; the same for all trajectories and processes."""
+
+    kind: Literal["random"] = Field(description=_START)
+    seed: Seed = Field(default=0, description="Seed of the weights.")
+    gain: Positive = Field(
+        default=1.0, description="Factor of the weights against the usual initialisation."
+    )
+
+
+class PointStart(Table):
+    """A point of a landscape, from which all trajectories of all processes start."""
+
+    kind: Literal["point"] = Field(description=_START)
+    theta: Numbers = Field(description="Coordinates of the point.")
+
+
+Start = Annotated[RandomStart | PointStart, Field(discriminator="kind")]

@@ -5,8 +5,12 @@ import re
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
-from sgdsim.scenario._schema import Scenario
+from sgdsim.scenario._schema import Scenario, study_tables
+
+# Fields that many tables share come first in the classes, but last in a file.
+_LAST = ("weight_decay", "schedule", "projection", "ensemble", "compute", "claim")
 
 
 def to_toml(scenario: Scenario) -> str:
@@ -22,7 +26,7 @@ def to_toml(scenario: Scenario) -> str:
     Examples
     --------
     >>> from sgdsim.scenario import load_scenario, to_toml
-    >>> print(to_toml(load_scenario("stagnation")).splitlines()[1])
+    >>> print(to_toml(load_scenario("stagnation")).splitlines()[3])
     name = "stagnation"
     """
     return "\n".join(_table(scenario, ())).strip("\n") + "\n"
@@ -31,8 +35,9 @@ def to_toml(scenario: Scenario) -> str:
 def scenario_schema() -> dict[str, Any]:
     """Make the JSON schema of scenario files, for completion and hints in an editor.
 
-    No key is required in it, because a file that extends another holds only what differs;
-    whether a scenario is complete is checked when it is loaded.
+    It has the keys of all studies, and none is required, because a file that extends another
+    holds only what differs (not even its study); whether a scenario is complete, and which keys
+    its study has, is checked when it is loaded.
 
     Examples
     --------
@@ -40,14 +45,36 @@ def scenario_schema() -> dict[str, Any]:
     >>> scenario_schema()["properties"]["extends"]["type"]
     'string'
     """
-    schema = _relaxed(Scenario.model_json_schema())
+    tables = study_tables().values()
+    _, definitions = models_json_schema([(table, "validation") for table in tables])
+    tables_by_name = _relaxed(definitions)["$defs"]
+    keys: dict[str, list[Any]] = {}
+    for table in tables:
+        for key, described in tables_by_name.pop(table.__name__)["properties"].items():
+            known = keys.setdefault(key, [])
+            known += [] if described in known else [described]
     extends = {
         "type": "string",
         "description": "Scenario file to start from: next to this file, or else a built-in one; "
-        'the ending ".toml" may be left out. Tables are merged key by key, claims are appended.',
+        'the ending ".toml" may be left out. Tables are merged key by key, processes and claims '
+        "are appended.",
     }
-    schema["properties"] = {"extends": extends, **schema["properties"]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$defs": tables_by_name,
+        "title": "Scenario",
+        "description": "A run of sgdsim: what is simulated, measured and claimed.",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"extends": extends} | {key: _any_of(known) for key, known in keys.items()},
+    }
+
+
+def _any_of(schemas: list[Any]) -> Any:
+    if len(schemas) == 1:
+        return schemas[0]
+    descriptions = dict.fromkeys(schema["description"] for schema in schemas)
+    return {"description": " / ".join(descriptions), "anyOf": schemas}
 
 
 def _relaxed(schema: Any) -> Any:
@@ -63,25 +90,40 @@ def _relaxed(schema: Any) -> Any:
     }
 
 
-def _table(table: BaseModel, at: tuple[str, ...], explain: bool = True) -> list[str]:
+def _table(table: BaseModel, at: tuple[str, ...], explained: set[str] | None = None) -> list[str]:
+    """Write the keys and inner tables of a table; what was explained before is not again."""
+
+    def comment(text: str | None) -> list[str]:
+        if explained is None:
+            return [f"# {text}"]
+        is_new = text not in explained
+        explained.add(str(text))
+        return [f"# {text}"] if is_new else []
+
     lines: list[str] = []
     inner: list[str] = []
-    # `kind` decides which keys follow, so it comes first.
-    fields = sorted(type(table).model_fields.items(), key=lambda item: item[0] != "kind")
+    fields = sorted(type(table).model_fields.items(), key=lambda item: _rank(item[0]))
     for name, field in fields:
         value = getattr(table, name)
         path = (*at, name)
         if isinstance(value, BaseModel):
-            inner += ["", f"# {field.description}", f"[{'.'.join(path)}]", *_table(value, path)]
+            above = comment(field.description)
+            inner += ["", *above, f"[{'.'.join(path)}]", *_table(value, path, explained)]
         elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
-            inner += ["", f"# {field.description}"]
-            for index, entry in enumerate(value):
-                # Repeating the explanations in every entry would bury the entries.
-                inner += [f"[[{'.'.join(path)}]]", *_table(entry, path, index == 0), ""]
+            inner += ["", *comment(field.description)]
+            # Repeating the explanations in every entry would bury the entries.
+            of_entries: set[str] = set()
+            for entry in value:
+                inner += [f"[[{'.'.join(path)}]]", *_table(entry, path, of_entries), ""]
         elif value is not None:
-            lines += [f"# {field.description}"] if explain else []
-            lines += [f"{name} = {_value(value)}"]
+            lines += [*comment(field.description), f"{name} = {_value(value)}"]
     return lines + inner
+
+
+def _rank(name: str) -> int:
+    if name == "kind":  # it decides which keys follow
+        return -1
+    return _LAST.index(name) + 1 if name in _LAST else 0
 
 
 def _value(value: Any) -> str:

@@ -205,8 +205,8 @@ def _kinds(path: Path, root: type[BaseModel]) -> list[str]:
 
 
 def _quoted(listing: str) -> list[str]:
-    """Take the names out of pydantic's ``'gd', 'sgd' or 'sde'``."""
-    return re.findall(r"'([^']*)'", listing)
+    """Take the names out of pydantic's ``'gd', 'sgd' or 'sde'``, or the numbers of ``1 or 2``."""
+    return re.findall(r"'([^']*)'", listing) or re.split(", | or ", listing)
 
 
 def _origin(path: Path, origins: Mapping[Path, Origin]) -> Origin | None:

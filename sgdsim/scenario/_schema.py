@@ -1,50 +1,27 @@
-"""What a run is: the tables of a scenario, their fields and the checks between them."""
+"""What a run of every study is: problem, ensemble, devices, claims."""
 
 import hashlib
 import json
-import math
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import from_json
 
-from sgdsim.scenario._dynamics import Dynamics, Gd, IsotropicNoise, Sgd
 from sgdsim.scenario._fields import (
     Count,
     CountOrAuto,
     FileName,
-    Positive,
-    PositiveOrAuto,
-    Probability,
     Seed,
     Siblings,
     Table,
     Text,
     mistake,
 )
-from sgdsim.scenario._problem import Mlp, Problem, Softmax
-from sgdsim.scenario._report import error_of
+from sgdsim.scenario._problem import Problem
+from sgdsim.scenario._report import Problem as Mistake, error_of, report, unknown
 
-_MOST_CELLS = 1e6
-
-Quantity = Literal[
-    "stay_bound_excess",
-    "exit_bound",
-    "distance_to_lyapunov_ratio",
-    "certificate_slack",
-]
-
-#: Names that a ``[[claim]]`` may be about.
-KNOWN_QUANTITIES: tuple[str, ...] = get_args(Quantity)
-
-
-class Minimum(Table):
-    """How the minimum is found around which the trajectories are watched."""
-
-    tolerance: Positive = Field(
-        description="Norm of the float64 gradient at which the search (L-BFGS) ends."
-    )
-    max_iterations: Count = Field(description="Largest number of L-BFGS iterations.")
-    seed: Seed = Field(description="Seed of the point from which the search starts.")
+#: What a scenario asks if it does not say so.
+DEFAULT_STUDY = "stagnation"
 
 
 class Ensemble(Table):
@@ -75,66 +52,6 @@ class Ensemble(Table):
         return chunk_steps
 
 
-class Stagnation(Table):
-    """The set around the minimum in which a trajectory may stagnate."""
-
-    radius: PositiveOrAuto = Field(
-        description='Radius of the stagnation set, or "auto": from failure_probability.'
-    )
-    failure_probability: Probability = Field(
-        description="Probability of an exit within the run for which an automatic radius is made."
-    )
-    confidence: Probability = Field(
-        description="Level of the Clopper-Pearson interval around the share that stayed."
-    )
-
-
-class Convexity(Table):
-    """Where essential convexity is measured around the minimum."""
-
-    directions: Count = Field(description="Random directions, and as many gradient-noise ones.")
-    eigenvectors: Count = Field(
-        description="Hessian directions at either end of the spectrum, besides the random ones."
-    )
-    radii: Count = Field(description="Radii, evenly spaced in their logarithm up to the radius.")
-    seed: Seed = Field(description="Seed of the random directions.")
-
-
-class Bounds(Table):
-    """How generalization bounds are evaluated."""
-
-    failure_probability: Probability = Field(
-        description="Probability with which any of the certificates may fail to hold; each gets an "
-        "equal share of it."
-    )
-    margin: PositiveOrAuto = Field(
-        description='Margin of the ramp loss, or "auto": the median positive margin of the '
-        "reference minimum on the reference rows."
-    )
-    grid_ratio: float = Field(
-        gt=1, description="Ratio of neighbours in the grid that the union bound pays for."
-    )
-    grid_low: Positive = Field(description="Smallest point of that grid.")
-    grid_high: Positive = Field(description="Largest point of that grid.")
-
-    @field_validator("grid_high")
-    @classmethod
-    def _grid_is_an_interval(cls, grid_high: float, info: Siblings) -> float:
-        low = info.data.get("grid_low")
-        if low is not None and not grid_high > low:
-            raise mistake(f"should be greater than bounds.grid_low = {low} (got {grid_high})")
-        ratio = info.data.get("grid_ratio")
-        if low is not None and ratio is not None:
-            cells = (math.log(grid_high) - math.log(low)) / math.log(ratio)
-            if cells > _MOST_CELLS:
-                raise mistake(
-                    f"the grid would have {cells:.2g} points, more than {_MOST_CELLS:g}; raise "
-                    f"bounds.grid_ratio = {ratio} or bring grid_low and grid_high together "
-                    f"(got {grid_high})"
-                )
-        return grid_high
-
-
 class Compute(Table):
     """Where and in which precision the simulation runs; it does not change what is simulated."""
 
@@ -155,12 +72,7 @@ class Compute(Table):
 class Claim(Table):
     """What theory or literature says about the run; the run ends by comparing with it."""
 
-    quantity: Quantity = Field(
-        description="Name of the compared number: stay_bound_excess (largest amount by which the "
-        "stay probability of theorem S2 exceeds the measured interval), exit_bound (S2 bound on "
-        "an exit within the run), distance_to_lyapunov_ratio (measured over linearised mean "
-        "squared distance), certificate_slack (smallest certificate minus generalization gap)."
-    )
+    quantity: str = Field(description="Name of the compared number; each study has its own.")
     at_least: float | None = Field(default=None, description="Smallest value that fits the claim.")
     at_most: float | None = Field(default=None, description="Largest value that fits the claim.")
     text: Text = Field(description="The claim in words.")
@@ -182,70 +94,32 @@ class Claim(Table):
 class Scenario(Table):
     """A run, completely: problem, dynamics, ensemble, what is measured and what is claimed.
 
-    Scenarios are immutable and compare by value. They are usually read from a file with
-    :func:`load_scenario`, and never execute code.
+    This is what the scenarios of all studies share; ``study`` says which of its subclasses a
+    scenario is. Scenarios are immutable and compare by value. They are usually read from a file
+    with :func:`load_scenario`, and never execute code.
 
     Examples
     --------
     >>> from sgdsim.scenario import load_scenario
     >>> scenario = load_scenario("stagnation", ["ensemble.trajectories=16"])
-    >>> scenario.ensemble.trajectories
-    16
+    >>> scenario.study, scenario.ensemble.trajectories
+    ('stagnation', 16)
     >>> scenario == type(scenario).from_json(scenario.canonical_json())
     True
     """
 
+    study: str = Field(description="Which question is asked of the trajectories.")
     name: FileName = Field(description="Short name; the folder of a run is named after it.")
     title: Text = Field(description="One line that says which question the scenario asks.")
     description: str = Field(default="", description="What it does and what to look at.")
-    problem: Problem = Field(description="What is minimised: data, model, loss.")
-    minimum: Minimum = Field(description="How the minimum is found.")
-    dynamics: Dynamics = Field(description="How the parameters move.")
+    problem: Problem = Field(description="What is minimised.")
     ensemble: Ensemble = Field(description="How many trajectories, how long, what is kept.")
-    stagnation: Stagnation = Field(description="The set in which trajectories may stagnate.")
-    convexity: Convexity = Field(description="Where essential convexity is measured.")
-    bounds: Bounds = Field(description="How generalization bounds are evaluated.")
     compute: Compute = Field(
         default=Compute(), description="Precision and devices of the simulation."
     )
     claim: Annotated[tuple[Claim, ...], Field(strict=False)] = Field(
         default=(), description="What theory or literature says about the run."
     )
-
-    @field_validator("stagnation")
-    @classmethod
-    def _automatic_radius_has_a_formula(cls, stagnation: Stagnation, info: Siblings) -> Stagnation:
-        problem, dynamics = info.data.get("problem"), info.data.get("dynamics")
-        if stagnation.radius != "auto" or problem is None or dynamics is None:
-            return stagnation
-        reason = None
-        if isinstance(dynamics, Gd):
-            reason = "gradient descent has no noise"
-        elif isinstance(problem.model, Softmax) and problem.ridge == 0:
-            reason = "without a ridge there is no strong convexity"
-        elif isinstance(problem.model, Mlp) and isinstance(
-            getattr(dynamics, "noise", None), IsotropicNoise
-        ):
-            reason = "a network has no modulus for isotropic noise"
-        if reason:
-            raise mistake(f"'auto' has no value here: {reason}; give a number", at=("radius",))
-        return stagnation
-
-    @field_validator("dynamics")
-    @classmethod
-    def _batch_fits(cls, dynamics: Dynamics, info: Siblings) -> Dynamics:
-        problem = info.data.get("problem")
-        if isinstance(dynamics, Gd) or problem is None:
-            return dynamics
-        if not isinstance(dynamics, Sgd) and isinstance(dynamics.noise, IsotropicNoise):
-            return dynamics  # this noise does not come from batches
-        rows, batch_size = problem.data.training, dynamics.batch_size
-        if batch_size is not None and batch_size > rows:
-            raise mistake(
-                f"should be at most problem.data.training = {rows} (got {batch_size})",
-                at=("batch_size",),
-            )
-        return dynamics
 
     def canonical_json(self) -> str:
         """Text that is the same for equal scenarios: all fields, sorted keys, no spaces."""
@@ -257,19 +131,59 @@ class Scenario(Table):
 
     @classmethod
     def from_json(cls, text: str) -> "Scenario":
-        """Read a scenario from (canonical) JSON, for example from the attributes of a run.
+        """Read a scenario of any study from (canonical) JSON, as in the attributes of a run.
 
         Parameters
         ----------
         text
             JSON with all fields that have no default.
 
+        Returns
+        -------
+        Scenario
+            Of the class that belongs to its ``study``.
+
         Raises
         ------
         ScenarioError
             If the text is not JSON or not a scenario; all mistakes are listed.
         """
+        header = "scenario JSON"
         try:
-            return cls.model_validate_json(text)
+            table = study_table(from_json(text))
+        except UnknownStudy as error:
+            raise report(header, [Mistake(("study",), str(error))]) from None
+        except ValueError:  # no JSON, which pydantic says below
+            table = study_table({})
+        try:
+            return table.model_validate_json(text)
         except ValidationError as error:
-            raise error_of("scenario JSON", error, cls) from None
+            raise error_of(header, error, table) from None
+
+
+class UnknownStudy(Exception):
+    """A scenario names a study that does not exist; the text says which do."""
+
+
+def study_tables() -> dict[str, type[Scenario]]:
+    """List the scenario classes by study; they are the subclasses of :class:`Scenario`."""
+    return {
+        study: table
+        for table in Scenario.__subclasses__()
+        for study in get_args(table.model_fields["study"].annotation)
+    }
+
+
+def study_table(values: Any) -> type[Scenario]:
+    """Find the class of a scenario from its plain values; without a study it is stagnation.
+
+    Raises
+    ------
+    UnknownStudy
+        If there is no such study.
+    """
+    tables = study_tables()
+    study = values.get("study", DEFAULT_STUDY) if isinstance(values, dict) else DEFAULT_STUDY
+    if not isinstance(study, str) or study not in tables:
+        raise UnknownStudy(unknown("study", study, sorted(tables)))
+    return tables[study]

@@ -57,4 +57,5 @@ def _below(tables: _Tables, key: str) -> tuple[_Tables, bool]:
     """List the tables under a key, each once, and say whether ``kind`` decides between them."""
     fields = [table.model_fields[key] for table in tables if key in table.model_fields]
     found = dict.fromkeys(inner for field in fields for inner in tables_in(field.annotation))
-    return tuple(found), any(field.discriminator is not None for field in fields)
+    # Several tables in one place are always told apart by their kind.
+    return tuple(found), any(len(tables_in(field.annotation)) > 1 for field in fields)

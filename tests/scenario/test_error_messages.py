@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sgdsim._errors import ScenarioError
-from sgdsim.scenario import Scenario, load_scenario
+from sgdsim.scenario import Scenario, load_scenario, scenario_names
 
 Write = Callable[[str, str], str]
 
@@ -47,7 +47,8 @@ source = "s"
         "bad.toml: 11 problem(s)\n"
         "  line   4  problem.model.kind: unknown kind 'sofmax'. Did you mean 'softmax'? "
         "Known: softmax, mlp.\n"
-        "  line   6  dynamics.learning_rate: should be greater than 0 (got -0.1).\n"
+        "  line   6  dynamics.learning_rate: should be greater than 0, because steps go "
+        "downhill and time is counted in it (got -0.1).\n"
         "  line   7  dynamics.batch_size: should be a valid integer (got '32').\n"
         "  line   8  dynamics.learning_rte: unknown key. Did you mean 'learning_rate'?\n"
         "  line  10  problem.data.reference: training + reference should be at most 1795 of the "
@@ -62,16 +63,22 @@ source = "s"
     )
 
 
+KINDS = (
+    "Known: gd, gradient_flow, sgd, gaussian_sgd, sde, svag, sgld, label_noise_sgd, heavy_ball, "
+    "nesterov, rmsprop, adam, sam, underdamped_sde, rmsprop_sde, adam_sde."
+)
 # Settings on top of `stagnation`, and the line that tells what is wrong with them.
 SETTINGS = {
-    "dynamics.kind=sdg": "dynamics.kind: unknown kind 'sdg'. Did you mean 'sgd'? "
-    "Known: gd, sgd, gaussian_sgd, sde.",
-    "dynamics.kind=3": "dynamics.kind: unknown kind 3. Known: gd, sgd, gaussian_sgd, sde.",
+    "dynamics.kind=sdg": "dynamics.kind: unknown kind 'sdg'. Did you mean 'sgd'? " + KINDS,
+    "dynamics.kind=3": "dynamics.kind: unknown kind 3. " + KINDS,
     "dynamics.kind=sde": "dynamics.substeps: missing "
     "(Euler steps in the time eta of one SGD step).",
     "dynamics.batch_size=1001": "dynamics.batch_size: should be at most problem.data.training = "
-    "1000 (got 1001).",
-    "dynamics.noise={variance=1}": "dynamics.noise.kind: missing. Known: minibatch, isotropic.",
+    "1000, because a batch is drawn from these rows (got 1001).",
+    "dynamics.batch_size=0": "dynamics.batch_size: should be at least 1, because the gradient of "
+    "no row is not defined (got 0).",
+    "dynamics.noise={variance=1}": "dynamics.noise.kind: missing. Known: minibatch, isotropic, "
+    "langevin, hessian_aligned, diagonal, low_rank, label, constant, student, stable.",
     "dynamics.noise=isotropic": "dynamics.noise: should be a table (got 'isotropic').",
     "ensemble=3": "ensemble: should be a table (got 3).",
     "ensemble.steps=2001": "ensemble.chunk_steps: should divide ensemble.steps = 2001 (got 200).",
@@ -90,6 +97,11 @@ SETTINGS = {
     "(got nan).",
     "problem.ridge=inf": "problem.ridge: should be a finite number (got inf).",
     "problem.kind=regression": "problem.kind: unknown kind 'regression'. Known: classification.",
+    "problem.kind=landscape": "problem.kind: should be classification, because certificates need "
+    "data; a landscape belongs to study = \"dynamics\" (got 'landscape').",
+    "study=dynamic": "study: unknown study 'dynamic'. Did you mean 'dynamics'? "
+    "Known: dynamics, stagnation.",
+    "study=3": "study: unknown study 3. Known: dynamics, stagnation.",
     "compute.precision=float46": "compute.precision: unknown value 'float46'. "
     "Did you mean 'float64'? Known: float32, float64.",
     "compute.devices=0": 'compute.devices: should be "auto" or an integer of at least 1 (got 0).',
@@ -213,7 +225,7 @@ def test_a_cycle(write: Write) -> None:
 
 
 def test_unknown_names(write: Write) -> None:
-    known = "Built in: stagnation, stagnation-mlp. "
+    known = f"Built in: {', '.join(scenario_names())}. "
     advice = "For a scenario of your own, give the path of a file that ends in .toml."
     hint = " Did you mean 'stagnation'? "
     assert message("stagnatoin") == f"unknown scenario 'stagnatoin'.{hint}{known}{advice}"
@@ -256,3 +268,7 @@ def test_json() -> None:
         Scenario.from_json(text)
     with pytest.raises(ScenarioError, match=r"should be a table \(got \[\]\)"):
         Scenario.from_json("[]")
+    with pytest.raises(
+        ScenarioError, match=r"problem\(s\)\n  study: unknown study 'stagnatoin'\. Did"
+    ):
+        Scenario.from_json(text.replace('"study":"stagnation"', '"study":"stagnatoin"'))

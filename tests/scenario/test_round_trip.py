@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+import re
 import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from sgdsim.scenario import (
     KNOWN_QUANTITIES,
+    DynamicsScenario,
     Scenario,
+    StagnationScenario,
     load_scenario,
     scenario_names,
     scenario_schema,
@@ -25,10 +28,53 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 words = st.text(min_size=1)
 names = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,20}\Z")
 auto = st.just("auto")
+RIPPLES = ("curvature", "amplitude", "period")
 
-noises = st.just({"kind": "minibatch"}) | st.fixed_dictionaries(
-    {"kind": st.just("isotropic"), "variance": positive}
+
+def table(kind: str, optional: dict[str, Any] | None = None, /, **keys: Any) -> Any:
+    return st.fixed_dictionaries({"kind": st.just(kind), **keys}, optional=optional or {})
+
+
+fixed_noises = (
+    table("isotropic", variance=positive)
+    | table("langevin", inverse_temperature=positive)
+    | table("constant", covariance=st.just([[2, -0.5], [-0.5, 1.0]]))
 )
+row_noises = (
+    table("minibatch", {"replacement": st.booleans()})
+    | table("hessian_aligned", form=st.just("cross_entropy"))
+    | table("diagonal")
+    | table("low_rank", rank=counts)
+    | table("label", std=positive)
+)
+
+
+def heavy(base: Any) -> Any:
+    return (
+        base
+        | table("student", base=base, degrees=st.floats(2.1, 100))
+        | table("stable", base=base, alpha=st.floats(1.1, 1.9))
+    )
+
+
+fractions = st.floats(0, 1, exclude_max=True)
+simple_schedules = (
+    table("linear", steps=counts, final=st.floats(0, 10))
+    | table("cosine", {"final": st.floats(0, 10)}, steps=counts)
+    | table("exponential", steps=counts, factor=positive)
+    | table("step", boundaries=st.just([3, 5]), factors=st.just([0.1, 2]))
+)
+modifiers = {
+    "weight_decay": st.floats(0, 10) | st.integers(0, 10),
+    "schedule": simple_schedules
+    | table("warmup", {"then": simple_schedules | st.none()}, steps=counts),
+    "projection": table("ball", radius=positive)
+    | table("box", low=st.floats(-9, -1), high=st.floats(0, 9))
+    | table("spectral", bound=positive),
+}
+momenta = {"momentum": fractions}
+averages = {"b1": fractions, "b2": fractions, "epsilon": positive}
+mean_square = {"decay": fractions, "epsilon": positive}
 models = st.just({"kind": "softmax"}) | st.fixed_dictionaries(
     {
         "kind": st.just("mlp"),
@@ -38,64 +84,71 @@ models = st.just({"kind": "softmax"}) | st.fixed_dictionaries(
 )
 
 
-@st.composite
-def dynamics(draw: st.DrawFn, rows: int) -> dict[str, Any]:
-    kind = draw(st.sampled_from(["gd", "sgd", "gaussian_sgd", "sde"]))
-    table = {"kind": kind, "learning_rate": draw(positive)}
-    if kind != "gd":
-        table["batch_size"] = draw(st.integers(1, rows))
-    if kind == "sgd":
-        return table | draw(st.fixed_dictionaries({}, optional={"replacement": st.booleans()}))
-    if kind in ("gaussian_sgd", "sde"):
-        table["noise"] = draw(noises)
-        if table["noise"]["kind"] == "isotropic" and draw(st.booleans()):
-            del table["batch_size"]
-    if kind == "sde":
-        table["substeps"] = draw(counts)
-    return table
+def any_dynamics(rows: int) -> Any:
+    """Dynamics of every kind, on ``rows`` rows of data."""
+    eta = {"learning_rate": positive}
+    batch = eta | {"batch_size": st.integers(1, rows)}
+    noise = {"noise": heavy(row_noises | fixed_noises)}
+    drawn = {**modifiers, "replacement": st.booleans()}
+    equation = {**modifiers, **noise}
+    optimizer = {**drawn, **noise}
+    steps = batch | {"substeps": counts}
+    return (
+        table("gd", modifiers, **eta)
+        | table("gradient_flow", {**modifiers, "order": st.sampled_from([1, 2])}, **eta)
+        | table("sgd", drawn, **batch)
+        | table("gaussian_sgd", equation, **batch)
+        | table("sde", {**equation, "ito_correction": st.booleans()}, **steps)
+        | table("svag", drawn, **batch, l=counts)
+        | table("sgld", modifiers, **batch, inverse_temperature=positive)
+        | table("label_noise_sgd", drawn, **batch, std=positive)
+        | table("heavy_ball", optimizer, **batch, **momenta)
+        | table("nesterov", drawn, **eta, **momenta)
+        | table("rmsprop", {**optimizer, **mean_square}, **batch)
+        | table("adam", {**optimizer, **averages}, **batch)
+        | table("sam", {**optimizer, "normalised": st.booleans()}, **batch, rho=positive)
+        | table("underdamped_sde", equation, **steps, **momenta)
+        | table("rmsprop_sde", {**equation, **mean_square}, **steps)
+        | table("adam_sde", {**equation, **averages}, **steps)
+    )
+
+
+def has_formula(moves: dict[str, Any], model: dict[str, Any], ridge: float) -> bool:
+    """Whether an automatic radius exists: it needs plain noise and a curvature modulus."""
+    if moves["kind"] not in ("sgd", "gaussian_sgd", "sde") or moves.get("weight_decay"):
+        return False
+    noise = moves.get("noise", {"kind": "minibatch"})["kind"]
+    if moves.keys() & {"schedule", "projection"} or noise not in ("minibatch", "isotropic"):
+        return False
+    return noise != "isotropic" if model["kind"] == "mlp" else ridge > 0
 
 
 @st.composite
-def claims(draw: st.DrawFn) -> dict[str, Any]:
+def claims(draw: st.DrawFn, study: str, processes: list[str] | None = None) -> dict[str, Any]:
     low, high = sorted([draw(finite), draw(finite)])
     ends = draw(st.sampled_from([("at_least",), ("at_most",), ("at_least", "at_most")]))
     bounds = {end: {"at_least": low, "at_most": high}[end] for end in ends}
-    quantity = draw(st.sampled_from(KNOWN_QUANTITIES))
-    return {"quantity": quantity, "text": draw(words), "source": draw(words), **bounds}
+    quantity = draw(st.sampled_from(KNOWN_QUANTITIES[study]))
+    claim = {"quantity": quantity, "text": draw(words), "source": draw(words), **bounds}
+    if processes is not None:
+        number = 2 if quantity.startswith("loss_") else 1
+        assume(len(processes) >= number)
+        claim["processes"] = draw(st.permutations(processes))[:number]
+    return claim
 
 
 @st.composite
-def scenario_tables(draw: st.DrawFn) -> dict[str, Any]:
-    training = draw(st.integers(2, 1793))
+def common_tables(draw: st.DrawFn) -> dict[str, Any]:
     record_every, records, chunks = (draw(st.integers(1, 1000)) for _ in range(3))
-    low, high = sorted(draw(st.lists(positive, min_size=2, max_size=2, unique=True)))
-    moves, model = draw(dynamics(training)), draw(models)
-    ridge = draw(st.floats(0, allow_infinity=False))
-    # An automatic radius needs noise and a curvature modulus.
-    isotropic = moves.get("noise", {}).get("kind") == "isotropic"
-    flat = isotropic if model["kind"] == "mlp" else ridge == 0
-    formula = moves["kind"] != "gd" and not flat
+    compute = {
+        "precision": st.sampled_from(["float32", "float64"]),
+        "mapping": st.sampled_from(["auto", "map", "vmap"]),
+        "devices": auto | counts,
+    }
     return {
         "name": draw(names),
         "title": draw(words),
         "description": draw(st.text()),
-        "problem": {
-            "kind": "classification",
-            "ridge": ridge,
-            "data": {
-                "kind": "digits",
-                "training": training,
-                "reference": draw(st.integers(2, 1795 - training)),
-                "split_seed": draw(seeds),
-            },
-            "model": model,
-        },
-        "minimum": {
-            "tolerance": draw(positive),
-            "max_iterations": draw(counts),
-            "seed": draw(seeds),
-        },
-        "dynamics": moves,
         "ensemble": {
             "trajectories": draw(counts),
             "record_every": record_every,
@@ -103,6 +156,40 @@ def scenario_tables(draw: st.DrawFn) -> dict[str, Any]:
             "steps": record_every * records * chunks,
             "seed": draw(seeds),
         },
+        "compute": draw(st.fixed_dictionaries({}, optional=compute)),
+    }
+
+
+@st.composite
+def data_tables(draw: st.DrawFn) -> dict[str, Any]:
+    training = draw(st.integers(2, 1793))
+    return {
+        "kind": "classification",
+        "ridge": draw(st.floats(0, allow_infinity=False)),
+        "data": {
+            "kind": "digits",
+            "training": training,
+            "reference": draw(st.integers(2, 1795 - training)),
+            "split_seed": draw(seeds),
+        },
+        "model": draw(models),
+    }
+
+
+@st.composite
+def stagnation_tables(draw: st.DrawFn) -> dict[str, Any]:
+    low, high = sorted(draw(st.lists(positive, min_size=2, max_size=2, unique=True)))
+    problem = draw(data_tables())
+    moves = draw(any_dynamics(problem["data"]["training"]))
+    formula = has_formula(moves, problem["model"], problem["ridge"])
+    return draw(common_tables()) | {
+        "problem": problem,
+        "minimum": {
+            "tolerance": draw(positive),
+            "max_iterations": draw(counts),
+            "seed": draw(seeds),
+        },
+        "dynamics": moves,
         "stagnation": {
             "radius": draw(auto | positive if formula else positive),
             "failure_probability": draw(probabilities),
@@ -121,38 +208,72 @@ def scenario_tables(draw: st.DrawFn) -> dict[str, Any]:
             "grid_low": low,
             "grid_high": high,
         },
-        "compute": draw(
-            st.fixed_dictionaries(
-                {},
-                optional={
-                    "precision": st.sampled_from(["float32", "float64"]),
-                    "mapping": st.sampled_from(["auto", "map", "vmap"]),
-                    "devices": auto | counts,
-                },
-            )
-        ),
-        "claim": draw(st.lists(claims(), max_size=2)),
+        "claim": draw(st.lists(claims("stagnation"), max_size=2)),
     }
 
 
-@settings(max_examples=60, deadline=None)
-@given(scenario_tables())
+@st.composite
+def dynamics_tables(draw: st.DrawFn) -> dict[str, Any]:
+    tables = draw(common_tables()) | {"study": "dynamics"}
+    labels = draw(st.lists(words, min_size=1, max_size=3, unique=True))
+    if draw(st.booleans()):
+        tables["problem"] = draw(data_tables())
+        moves = any_dynamics(tables["problem"]["data"]["training"])
+        tables["start"] = draw(table("random", {"seed": seeds, "gain": positive}))
+    else:
+        landscapes = (
+            table("double_well", {"height": positive}, transverse=positive)
+            | table("quadratic", eigenvalues=st.just([1.5, 0.0]))
+            | table("sphere", modulus=positive)
+            | table("ripples", dimension=st.just(2), **dict.fromkeys(RIPPLES, positive))
+        )
+        tables["problem"] = {"kind": "landscape", "landscape": draw(landscapes)}
+        tables["start"] = {"kind": "point", "theta": [draw(finite), draw(finite)]}
+        level = max(tables["start"]["theta"])
+        tables["escape"] = {"coordinate": draw(st.integers(0, 1)), "level": level}
+        noises = heavy(fixed_noises)
+        keys = {"learning_rate": positive, "noise": noises}
+        moves = table("gaussian_sgd", **keys) | table("adam_sde", **keys, substeps=counts)
+    tables["process"] = [{"name": label, "dynamics": draw(moves)} for label in labels]
+    tables["claim"] = draw(st.lists(claims("dynamics", labels), max_size=2))
+    if "escape" not in tables:
+        assume(not any("escape" in claim["quantity"] for claim in tables["claim"]))
+    if draw(st.booleans()):
+        tables["validity"] = {"tolerance": draw(positive), "eigenvalues": draw(counts)}
+    return tables
+
+
+def scenario(tables: dict[str, Any]) -> Scenario:
+    is_dynamics = tables.get("study") == "dynamics"
+    return (DynamicsScenario if is_dynamics else StagnationScenario).model_validate(tables)
+
+
+@settings(max_examples=100, deadline=None)
+@given(stagnation_tables() | dynamics_tables())
 def test_json(tables: dict[str, Any]) -> None:
-    scenario = Scenario.model_validate(tables)
-    text = scenario.canonical_json()
+    first = scenario(tables)
+    text = first.canonical_json()
     again = Scenario.from_json(text)
-    assert again == scenario
+    assert again == first
+    assert type(again) is type(first)
     assert again.canonical_json() == text
-    assert again.digest() == scenario.digest() == hashlib.sha256(text.encode()).hexdigest()
+    assert again.digest() == first.digest() == hashlib.sha256(text.encode()).hexdigest()
 
 
-@settings(max_examples=60, deadline=None)
-@given(scenario_tables())
+@settings(max_examples=100, deadline=None)
+@given(stagnation_tables() | dynamics_tables())
 def test_toml(tables: dict[str, Any]) -> None:
-    scenario = Scenario.model_validate(tables)
-    again = Scenario.model_validate(tomllib.loads(to_toml(scenario)))
-    assert again == scenario
-    assert again.digest() == scenario.digest()
+    first = scenario(tables)
+    again = scenario(tomllib.loads(to_toml(first)))
+    assert again == first
+    assert again.digest() == first.digest()
+
+
+def test_json_without_a_study_is_stagnation() -> None:
+    first = load_scenario("stagnation")
+    tables = json.loads(first.canonical_json())
+    del tables["study"]
+    assert Scenario.from_json(json.dumps(tables)) == first
 
 
 def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:
@@ -166,13 +287,13 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:
 
 @pytest.mark.parametrize("name", scenario_names())
 def test_what_show_prints_explains_every_key_and_loads(name: str) -> None:
-    scenario = load_scenario(name)
-    text = to_toml(scenario)
-    lines = text.partition("[[claim]]")[0].splitlines()
+    first = load_scenario(name)
+    text = to_toml(first)
+    lines = text.partition("[[claim]]")[0].partition("[[process]]")[0].splitlines()
     keys = [number for number, line in enumerate(lines) if " = " in line and line[0] != "#"]
     assert keys
     assert all(lines[number - 1].startswith("# ") for number in keys)
-    assert Scenario.model_validate(tomllib.loads(text)) == scenario
+    assert scenario(tomllib.loads(text)) == first
 
 
 def test_schema_describes_files_that_extend_others() -> None:
@@ -181,7 +302,13 @@ def test_schema_describes_files_that_extend_others() -> None:
     assert '"required"' not in text
     assert '"oneOf"' not in text
     assert schema["additionalProperties"] is False
-    assert set(schema["properties"]) == {"extends", *Scenario.model_fields}
+    studies = {*StagnationScenario.model_fields, *DynamicsScenario.model_fields}
+    assert set(schema["properties"]) == {"extends", *studies}
+    quantities = json.dumps(schema["$defs"]["DynamicsClaim"]["properties"]["quantity"])
+    assert all(f'"{quantity}"' in quantities for quantity in KNOWN_QUANTITIES["dynamics"])
+    assert schema["$defs"]["Gd"]["properties"]["learning_rate"]["exclusiveMinimum"] == 0
+    mentioned = set(re.findall(r"#/\$defs/(\w+)", text))
+    assert mentioned == set(schema["$defs"])
     assert schema["$defs"]["Bounds"]["properties"]["grid_ratio"]["exclusiveMinimum"] == 1
     assert schema["$defs"]["Mlp"]["properties"]["hidden"]["minItems"] == 1
     for table in schema["$defs"].values():

@@ -8,10 +8,14 @@ from pydantic import BaseModel, ValidationError
 from sgdsim.scenario import (
     KNOWN_QUANTITIES,
     Claim,
+    DynamicsScenario,
     Scenario,
+    StagnationClaim,
+    StagnationScenario,
     load_scenario,
 )
 from sgdsim.scenario._fields import Table
+from sgdsim.scenario._schema import study_table
 from sgdsim.scenario._shape import plain_path, tables_in
 
 INFINITY, NAN = float("inf"), float("nan")
@@ -19,7 +23,7 @@ LARGEST = 2**31 - 1
 
 
 def every_table() -> list[type[BaseModel]]:
-    found: list[type[BaseModel]] = [Scenario]
+    found: list[type[BaseModel]] = [StagnationScenario, DynamicsScenario]
     for table in found:
         for field in table.model_fields.values():
             found += [inner for inner in tables_in(field.annotation) if inner not in found]
@@ -38,16 +42,19 @@ def changed(tables: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
 
 def faults(tables: dict[str, Any]) -> set[str]:
     """Dotted paths of what the schema refuses."""
+    root = study_table(tables)
     try:
-        Scenario.model_validate(tables)
+        root.model_validate(tables)
     except ValidationError as error:
-        paths = [plain_path(Scenario, detail["loc"])[0] for detail in error.errors()]
+        paths = [plain_path(root, detail["loc"])[0] for detail in error.errors()]
         return {".".join(map(str, path)) for path in paths}
     return set()
 
 
-def test_the_scenario_of_the_fixture_is_correct(tables: dict[str, Any]) -> None:
-    assert faults(tables) == set()
+def test_the_scenarios_of_the_fixtures_are_correct(
+    tables: dict[str, Any], processes: dict[str, Any], landscape: dict[str, Any]
+) -> None:
+    assert faults(tables) == faults(processes) == faults(landscape) == set()
 
 
 @pytest.mark.parametrize("table", every_table(), ids=lambda table: table.__name__)
@@ -63,15 +70,16 @@ def test_the_tables_of_the_test_above_are_all_tables() -> None:
         return {table, *inner} - {Table}
 
     public = {table for table in below(Table) if not table.__name__.startswith("_")}
-    assert set(every_table()) == public
+    assert set(every_table()) == public - {Scenario, Claim}  # each study has its own
 
 
 # Each line: key, values that are accepted, values that are refused.
 BOUNDARIES: list[tuple[str, list[Any], list[Any]]] = [
+    ("study", ["stagnation"], []),
     ("name", ["a", "A-1_b.c"], ["", "-a", "a b", "a/b", "..", 3]),
     ("title", ["t"], ["", 3]),
     ("description", ["", "d"], [3]),
-    ("problem.kind", ["classification"], ["regression", 3]),
+    ("problem.kind", ["classification"], ["regression", "landscape", 3]),
     ("problem.ridge", [1e-300, 1], [-1e-12, "0", True, INFINITY, NAN]),
     ("problem.data.kind", ["digits"], ["digit"]),
     ("problem.data.training", [16, 1395], [0, -1, 1396, 10.0, "10"]),
@@ -82,6 +90,10 @@ BOUNDARIES: list[tuple[str, list[Any], list[Any]]] = [
     ("minimum.seed", [0], [-1]),
     ("dynamics.learning_rate", [1e-300, 1], [0, -0.1, NAN, "0.1"]),
     ("dynamics.batch_size", [1, 1000], [0, 1001, 16.0, None]),
+    ("dynamics.noise.replacement", [True, False], [0, "no"]),
+    ("dynamics.schedule", [None], [0.1, {}]),
+    ("dynamics.projection", [None], [1.0, {}]),
+    ("dynamics.weight_decay", [0, 0.0], [-1e-3, "0", INFINITY]),
     ("ensemble.trajectories", [1, LARGEST], [0, LARGEST + 1, True]),
     ("ensemble.steps", [200, 2000, LARGEST // 200 * 200], [0, -200]),
     ("ensemble.record_every", [1, 10, 200], [0]),
@@ -102,7 +114,7 @@ BOUNDARIES: list[tuple[str, list[Any], list[Any]]] = [
     ("compute.precision", ["float32", "float64"], ["float16", 32]),
     ("compute.mapping", ["auto", "map", "vmap"], ["pmap"]),
     ("compute.devices", ["auto", 1, 8], [0, -1, 1.0, "2", True, LARGEST + 1]),
-    ("claim.0.quantity", list(KNOWN_QUANTITIES), ["loss", 3]),
+    ("claim.0.quantity", list(KNOWN_QUANTITIES["stagnation"]), ["loss", "sde_gauge", 3]),
     ("claim.0.at_most", [0, -1.5, 3], [INFINITY, "0"]),
     ("claim.0.text", ["t"], [""]),
     ("claim.0.source", ["s"], [""]),
@@ -122,7 +134,8 @@ def test_accepted(tables: dict[str, Any], path: str, value: Any) -> None:
 def test_refused(tables: dict[str, Any], path: str, value: Any) -> None:
     # Checks between two keys are reported at the one that comes last.
     reported_at = {"problem.data.training": "problem.data.reference", "ensemble.steps": "-"}
-    at_another_key = "dynamics" if path == "dynamics.batch_size" else reported_at.get(path, "-")
+    tables_of = {"dynamics.batch_size": "dynamics", "problem.kind": "problem"}
+    at_another_key = tables_of.get(path) or reported_at.get(path, "-")
     found = faults(changed(tables, {path: value}))
     assert len(found) == 1
     assert found <= {path, at_another_key}
@@ -175,7 +188,8 @@ def test_steps_and_records_must_fit_the_chunks(tables: dict[str, Any]) -> None:
         ({"kind": "sde", "batch_size": 16, "substeps": 1}, True),
         ({"kind": "sde", "batch_size": 16, "substeps": 0}, False),
         ({"kind": "sde", "batch_size": 16}, False),
-        ({"kind": "adam"}, False),
+        ({"kind": "adam"}, True),
+        ({"kind": "adamw"}, False),
         ({}, False),
         (3, False),
     ],
@@ -188,6 +202,7 @@ def test_dynamics(tables: dict[str, Any], dynamics: Any, accepted: bool) -> None
 
 
 MLP = {"kind": "mlp", "hidden": [3], "activation": "tanh"}
+SGD = {"kind": "sgd", "learning_rate": 0.1, "batch_size": 16}
 ISOTROPIC = {
     "kind": "gaussian_sgd",
     "learning_rate": 0.1,
@@ -204,6 +219,16 @@ ISOTROPIC = {
         ({}, {"kind": "gd", "learning_rate": 0.1}, False),
         ({}, ISOTROPIC, True),
         ({"model": MLP}, ISOTROPIC, False),
+        ({}, {"kind": "gradient_flow", "learning_rate": 0.1}, False),
+        ({}, {"kind": "adam", "learning_rate": 0.1, "batch_size": 16}, False),
+        ({}, SGD, True),
+        ({}, SGD | {"replacement": False}, True),
+        ({}, SGD | {"weight_decay": 0.1}, False),
+        ({}, SGD | {"schedule": {"kind": "cosine", "steps": 10}}, False),
+        ({}, SGD | {"projection": {"kind": "ball", "radius": 1.0}}, False),
+        ({}, SGD | {"kind": "sde", "substeps": 2}, True),
+        ({}, SGD | {"kind": "sde", "substeps": 2, "order": 2}, False),
+        ({}, SGD | {"kind": "gaussian_sgd", "noise": {"kind": "diagonal"}}, False),
     ],
 )
 def test_an_automatic_radius_needs_a_formula(
@@ -241,8 +266,8 @@ def test_hidden_layers(tables: dict[str, Any], hidden: Any, accepted: bool) -> N
     ],
 )
 def test_a_claim_needs_a_range(bounds: dict[str, Any], accepted: bool) -> None:
-    def claim() -> Claim:
-        return Claim.model_validate(
+    def claim() -> StagnationClaim:
+        return StagnationClaim.model_validate(
             {"quantity": "exit_bound", "text": "t", "source": "s", **bounds}
         )
 
@@ -255,13 +280,15 @@ def test_a_claim_needs_a_range(bounds: dict[str, Any], accepted: bool) -> None:
 
 def test_a_wrong_number_is_one_problem_even_where_auto_is_allowed(tables: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as caught:
-        Scenario.model_validate(changed(tables, {"stagnation.radius": -1}))
+        StagnationScenario.model_validate(changed(tables, {"stagnation.radius": -1}))
     assert caught.value.error_count() == 1
 
 
 def test_optional_tables_have_defaults(tables: dict[str, Any]) -> None:
     del tables["compute"], tables["claim"], tables["description"], tables["dynamics"]["noise"]
-    scenario = Scenario.model_validate(tables)
+    del tables["study"]
+    scenario = StagnationScenario.model_validate(tables)
+    assert scenario.study == "stagnation"
     assert scenario.compute.precision == "float32"
     assert scenario.claim == ()
 

@@ -1,0 +1,81 @@
+"""Which dynamics fit which problem: what needs rows, what needs matrices, how many there are."""
+
+from typing import NamedTuple
+
+from sgdsim.scenario._dynamics import Dynamics
+from sgdsim.scenario._modifiers import SpectralProjection
+from sgdsim.scenario._noise import ConstantNoise, HessianAlignedNoise, Noise
+from sgdsim.scenario._problem import Classification, Landscape, Problem
+
+
+class Misfit(NamedTuple):
+    """Why dynamics do not fit a problem, and the path of the key that is at fault."""
+
+    text: str
+    at: tuple[str, ...]
+
+
+def misfit(dynamics: Dynamics, problem: Problem) -> Misfit | None:
+    """Say why dynamics do not fit a problem; ``None`` if they do.
+
+    Parameters
+    ----------
+    dynamics
+        How parameters move.
+    problem
+        What is minimised.
+    """
+    if isinstance(problem, Landscape):
+        return _on_landscape(dynamics, problem)
+    return _on_data(dynamics, problem)
+
+
+def _on_data(dynamics: Dynamics, problem: Classification) -> Misfit | None:
+    noise, at = _gaussian_noise(dynamics)
+    if isinstance(noise, HessianAlignedNoise) and noise.form == "mse":
+        text = "should be 'cross_entropy', because that is the loss of the problem (got 'mse')"
+        return Misfit(text, (*at, "form"))
+    rows, batch_size = problem.data.training, getattr(dynamics, "batch_size", None)
+    if dynamics.draws_rows and batch_size is not None and batch_size > rows:
+        text = (
+            f"should be at most problem.data.training = {rows}, because a batch is drawn from "
+            f"these rows (got {batch_size})"
+        )
+        return Misfit(text, ("batch_size",))
+    return None
+
+
+def _on_landscape(dynamics: Dynamics, problem: Landscape) -> Misfit | None:
+    without = "a landscape has no samples; take gaussian_sgd or sde with"
+    usable = "langevin, isotropic or constant noise"
+    noise, at = _gaussian_noise(dynamics)
+    if noise is not None and noise.from_rows:
+        text = f"{noise.kind!r} noise comes from samples, and a landscape has none; take {usable}"
+        return Misfit(text, (*at, "kind"))
+    if dynamics.draws_rows:
+        # For these kinds batches are part of the algorithm; the others can do without.
+        needed = dynamics.kind in ("sgd", "svag", "label_noise_sgd")
+        if needed:
+            return Misfit(f"{dynamics.kind!r} draws batches, and {without} {usable}", ("kind",))
+        return Misfit(
+            "a landscape has no samples to draw batches of; leave it out", ("batch_size",)
+        )
+    dimension = problem.landscape.dimension
+    if isinstance(noise, ConstantNoise) and len(noise.covariance) != dimension:
+        text = (
+            f"should have {dimension} rows, as many as problem.landscape has parameters "
+            f"(got {len(noise.covariance)})"
+        )
+        return Misfit(text, (*at, "covariance"))
+    if isinstance(dynamics.projection, SpectralProjection):
+        text = "'spectral' bounds weight matrices, and a landscape has none; take ball or box"
+        return Misfit(text, ("projection", "kind"))
+    return None
+
+
+def _gaussian_noise(dynamics: Dynamics) -> tuple[Noise | None, tuple[str, ...]]:
+    """Find the Gaussian noise of dynamics, also below heavy tails, and its path."""
+    noise, at = getattr(dynamics, "noise", None), ("noise",)
+    if noise is not None and noise.kind in ("student", "stable"):
+        return noise.base, (*at, "base")
+    return noise, at
