@@ -19,7 +19,14 @@ from jaxtyping import Array, Float, PyTree
 
 from sgdsim.dynamics import MinibatchNoise, gaussian_sgd
 from sgdsim.ensemble import Ensemble, EnsembleState, Layout, Schedule, advance, no_observables
-from sgdsim.problems import Network, Problem, Rows, cross_entropies, random_network
+from sgdsim.problems import (
+    Network,
+    OutputLoss,
+    Problem,
+    Rows,
+    cross_entropies,
+    random_network,
+)
 from sgdsim.stagnation import Ball
 
 #: A power of two, so that diffrax, which counts time in float32, takes the number of steps meant.
@@ -72,9 +79,16 @@ def _workload(
     return Workload(name, problem, theta, batch, *amount)
 
 
-def squared_errors(network: Network, rows: Rows) -> Float[Array, " n"]:
-    """Half the squared error of every row."""
-    return 0.5 * jnp.sum(jnp.square(network(jnp.asarray(rows.inputs)) - rows.targets), axis=-1)
+def _outputs(network: Network, rows: Rows) -> Float[Array, "n outputs"]:
+    return network(jnp.asarray(rows.inputs))
+
+
+def _squared_error(outputs: Float[Array, "n outputs"], rows: Rows) -> Float[Array, " n"]:
+    return 0.5 * jnp.sum(jnp.square(outputs - rows.targets), axis=-1)
+
+
+#: Half the squared error of every row.
+squared_errors = OutputLoss(_outputs, _squared_error)
 
 
 def bare_descent(work: Workload) -> Contender:

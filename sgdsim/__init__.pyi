@@ -29,7 +29,7 @@ from .ensemble import (
     no_observables as no_observables,
 )
 from .problems import Network as Network, OutputLoss as OutputLoss, Problem as Problem
-from .runs import resume as resume, run as run
+from .runs import resume as resume, run as run, simulate as simulate
 from .scenario import Scenario as Scenario, load_scenario as load_scenario
 from .stagnation import (
     Ball as Ball,

@@ -22,6 +22,7 @@ REQUIRED = (
     "matfree",
     "matplotlib",
     "numpy",
+    "optax",
     "pydantic",
     "rich",
     "scikit-learn",

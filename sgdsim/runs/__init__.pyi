@@ -5,3 +5,4 @@ from ._claims import (
 )
 from ._output import RunPaths as RunPaths, check_output as check_output, find_run as find_run
 from ._run import resume as resume, run as run
+from ._simulate import simulate as simulate

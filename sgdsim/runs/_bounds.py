@@ -18,7 +18,7 @@ from sgdsim.bounds import (
 )
 from sgdsim.problems import ClassificationTask, Network
 from sgdsim.runs._prepare import Setting
-from sgdsim.scenario import Scenario
+from sgdsim.scenario import StagnationScenario
 
 
 class Certifier:
@@ -32,7 +32,7 @@ class Certifier:
         up to a grid that a union bound pays for.
     """
 
-    def __init__(self, scenario: Scenario, task: ClassificationTask, setting: Setting):
+    def __init__(self, scenario: StagnationScenario, task: ClassificationTask, setting: Setting):
         weights = [np.asarray(a, np.float64) for a in setting.reference.weights]
         centre = [np.asarray(a, np.float64) for a in setting.centre.weights]
         inputs = np.asarray(task.training.inputs, np.float64)

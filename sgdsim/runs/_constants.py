@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from sgdsim.dynamics import AbstractGradientNoise, NoiseProbe, probe_noise
 from sgdsim.problems import ClassificationTask, Network, Problem, stream
-from sgdsim.scenario import Scenario
+from sgdsim.scenario import Dynamics, GaussianSgd, Sde, Sgd, StagnationScenario
 from sgdsim.stagnation import StayConstants, contraction_strongly_convex
 
 _DIRECTIONS = 6  # of each random kind
@@ -69,7 +69,7 @@ def visited_constants(
 
 
 def stay_constants(
-    scenario: Scenario,
+    scenario: StagnationScenario,
     task: ClassificationTask,
     constants: BallConstants,
     ball: tuple[Network, float, float],
@@ -115,6 +115,9 @@ def stay_constants(
         norm, trace, origin = math.nan, math.nan, "not available: minibatch noise is not Gaussian"
     if dynamics.kind == "gd":
         norm, trace, origin = math.nan, math.nan, "not available: gradient descent has no noise"
+    elif not is_plain(dynamics):
+        norm, trace = math.nan, math.nan
+        origin = "not available: the theorems are about SGD with Gaussian noise, nothing around it"
     return (
         StayConstants(
             learning_rate=eta,
@@ -127,6 +130,17 @@ def stay_constants(
         substeps,
         origin,
     )
+
+
+def is_plain(dynamics: Dynamics) -> bool:
+    r"""Whether the recursion is :math:`\theta' = \theta - h(\nabla L_n + \xi)`, light-tailed."""
+    if not dynamics.is_plain:
+        return False
+    if isinstance(dynamics, GaussianSgd | Sde) and dynamics.noise.kind in ("student", "stable"):
+        return False
+    if isinstance(dynamics, Sde):
+        return dynamics.order == 1 and dynamics.solver == "euler"
+    return isinstance(dynamics, Sgd | GaussianSgd)
 
 
 def noise_constants(

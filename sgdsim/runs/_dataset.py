@@ -1,62 +1,33 @@
-"""The dataset of a run: its coordinates, its provenance, what is known before the first step."""
+"""The dataset of a stagnation run: its coordinates and what is known before the first step."""
 
-import datetime as dt
-import importlib.metadata
-import json
-import platform
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 
 from sgdsim.bounds import CERTIFICATES
-from sgdsim.ensemble import Layout
-from sgdsim.runs._prepare import Setting, Values, convexity_radii, recorded_steps
-from sgdsim.scenario import Scenario
+from sgdsim.dynamics import step_times
+from sgdsim.ensemble import Ensemble
+from sgdsim.runs._prepare import Setting, Values, convexity_radii
+from sgdsim.runs._provenance import common_attributes, recorded_steps
+from sgdsim.scenario import StagnationScenario
 from sgdsim.stability import gradient_descent_threshold
 from sgdsim.store import RunStore
 
-_LIBRARIES = (
-    "sgdsim",
-    "jax",
-    "jaxlib",
-    "diffrax",
-    "equinox",
-    "matfree",
-    "numpy",
-    "scipy",
-    "xarray",
-    "zarr",
-)
-
-
-def provenance(layout: Layout) -> dict[str, Any]:
-    """Describe what decides the last bits of the numbers, as attributes of the dataset."""
-    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    versions["python"] = platform.python_version()
-    return {
-        "versions": json.dumps(versions, sort_keys=True),
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "device_count": layout.devices,
-        "mapping": layout.mapping,
-    }
-
 
 def create_store(
-    scenario: Scenario, path: Path, setting: Setting, values: Values, layout: Layout
+    scenario: StagnationScenario, path: Path, setting: Setting, values: Values, ensemble: Ensemble
 ) -> RunStore:
     """Preallocate the dataset and write what the preparation found."""
     schedule = scenario.ensemble
     steps = recorded_steps(scenario)
+    times = step_times(ensemble.stepper, schedule.steps)
     claims = scenario.claim
     store = RunStore.create(
         path,
         coords={
             "trajectory": np.arange(schedule.trajectories),
             "step": steps,
-            "time": steps * scenario.dynamics.learning_rate,
+            "time": times[steps],
             "probe": np.arange(0, schedule.steps + 1, schedule.chunk_steps),
             "convexity_radius": convexity_radii(float(setting.radius), scenario.convexity.radii),
             "bound": list(CERTIFICATES),
@@ -67,15 +38,8 @@ def create_store(
             "text": [claim.text for claim in claims],
             "source": [claim.source for claim in claims],
         },
-        attrs={
-            "scenario": scenario.canonical_json(),
-            "scenario_digest": scenario.digest(),
-            "title": scenario.title,
-            "seed": schedule.seed,
-            "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "creation_library": "sgdsim",
-            **provenance(layout),
-        },
+        attrs=common_attributes(scenario, ensemble.layout),
+        study=scenario.study,
         precision=scenario.compute.precision,
         chunk_sizes={"step": schedule.chunk_steps // schedule.record_every, "probe": 1},
     )

@@ -1,23 +1,21 @@
 """After the last step: stay probability and its bounds, claims, figures, the finished dataset."""
 
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from sgdsim._errors import StoreError
-from sgdsim.plotting import save_figures
 from sgdsim.problems import ClassificationTask, cast, squared_norm
 from sgdsim.runs._claims import evaluate_claims, print_claims
-from sgdsim.runs._constants import BallConstants, stay_constants
+from sgdsim.runs._complete import NOT_JUDGED, complete_run
+from sgdsim.runs._constants import BallConstants, is_plain, stay_constants
 from sgdsim.runs._output import RunPaths
-from sgdsim.runs._prepare import Setting, recorded_steps
+from sgdsim.runs._prepare import Setting
 from sgdsim.runs._progress import Reporter
+from sgdsim.runs._provenance import recorded_steps
 from sgdsim.runs._summary import print_summary
-from sgdsim.scenario import Scenario
-from sgdsim.stability import sde_verdict
+from sgdsim.scenario import StagnationScenario
+from sgdsim.stability import SdeProbes, judge_sde
 from sgdsim.stagnation import (
     assumption_violation,
     log_exit_bounds,
@@ -34,7 +32,7 @@ _CONDITIONAL = (
 
 
 def finish_run(
-    scenario: Scenario,
+    scenario: StagnationScenario,
     task: ClassificationTask,
     constants: tuple[Setting, BallConstants],
     paths: RunPaths,
@@ -63,38 +61,41 @@ def finish_run(
     store.write("stagnation", _survival(scenario, tree, steps))
     store.write("stagnation", _spread(tree))
     origin = _stay_bounds(scenario, task, constants, store)
-    sharpness = float(
-        np.nanmax(tree["curvature"].to_dataset()["hessian_eigenvalue"].sel(eigen="largest"))
-    )
     store.set_attrs(
         {
             "stay_statement": (
                 f"{_CONDITIONAL} Radius: {_radius_origin(scenario, task, constants[0])}. "
                 f"Constants of the bounds: {origin}."
             ),
-            "verdict": sde_verdict(scenario.dynamics.learning_rate, sharpness),
+            "verdict": _verdict(scenario, tree["curvature"].to_dataset()),
         }
     )
     if scenario.claim:
         store.write("claims", evaluate_claims(open_run(paths.partial), scenario.claim))
-    reporter.stage("drawing figures")
-    try:
-        save_figures(open_run(paths.partial), paths.figures)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write the figures to {paths.figures}: {error.strerror or error}; the dataset "
-            f"is complete, make room and continue with 'sgdsim resume {paths.folder}'."
-        ) from error
-    store.set_attrs({"wall_seconds": time.monotonic() - began})
-    store.set_status(0, "done")
-    store.finish(paths.store)
-    paths.checkpoint.unlink(missing_ok=True)
+    complete_run(store, paths, reporter, began)
     finished = open_run(paths.store)
     print_summary(finished, paths, reporter.console)
     print_claims(finished, reporter.console)
 
 
-def _radius_origin(scenario: Scenario, task: ClassificationTask, setting: Setting) -> str:
+def _verdict(scenario: StagnationScenario, curvature: xr.Dataset) -> str:
+    """Judge whether the SDE describes the run, by the worst trajectory at every probe."""
+    dynamics = scenario.dynamics
+    if not (is_plain(dynamics) or dynamics.kind == "gd"):
+        return NOT_JUDGED
+    sharpness = curvature["hessian_eigenvalue"].sel(eigen="largest").max("trajectory")
+    probes = SdeProbes(
+        step=np.asarray(curvature["probe"]),
+        sharpness=np.asarray(sharpness),
+        batch_sharpness=np.asarray(curvature["batch_sharpness"].max("trajectory")),
+        # Hutchinson's estimate is noisy: the largest of many would be biased.
+        trace=np.asarray(curvature["hessian_trace"].mean("trajectory")),
+    )
+    batch_size = getattr(dynamics, "batch_size", None)
+    return judge_sde(probes, dynamics.learning_rate, batch_size).sentence
+
+
+def _radius_origin(scenario: StagnationScenario, task: ClassificationTask, setting: Setting) -> str:
     if scenario.stagnation.radius != "auto":
         return "as given"
     target = scenario.stagnation.failure_probability
@@ -105,7 +106,9 @@ def _radius_origin(scenario: Scenario, task: ClassificationTask, setting: Settin
     return f"formula (6.3) for the target probability {target:g}, an asymptotic one, with {modulus}"
 
 
-def _survival(scenario: Scenario, tree: xr.DataTree, steps: np.ndarray) -> dict[str, np.ndarray]:
+def _survival(
+    scenario: StagnationScenario, tree: xr.DataTree, steps: np.ndarray
+) -> dict[str, np.ndarray]:
     exits = np.asarray(tree["stagnation"].to_dataset()["exit_step"])
     stay, low, high = stay_probability(exits, steps, scenario.stagnation.confidence)
     return {
@@ -128,7 +131,7 @@ def _spread(tree: xr.DataTree) -> dict[str, np.ndarray]:
 
 
 def _stay_bounds(
-    scenario: Scenario,
+    scenario: StagnationScenario,
     task: ClassificationTask,
     constants: tuple[Setting, BallConstants],
     store: RunStore,

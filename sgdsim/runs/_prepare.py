@@ -25,11 +25,13 @@ from sgdsim.problems import (
 )
 from sgdsim.runs._constants import (
     BallConstants,
+    is_plain,
     noise_constants,
     noise_draws,
     sampled_noise,
 )
-from sgdsim.scenario import Scenario
+from sgdsim.runs._provenance import recorded_steps
+from sgdsim.scenario import StagnationScenario
 from sgdsim.stagnation import (
     CONDITIONS,
     ConvexityRatios,
@@ -70,7 +72,9 @@ class Setting(NamedTuple):
     sampled: BallConstants
 
 
-def prepare(scenario: Scenario, task: ClassificationTask, report: Report) -> tuple[Setting, Values]:
+def prepare(
+    scenario: StagnationScenario, task: ClassificationTask, report: Report
+) -> tuple[Setting, Values]:
     """Find the minima, choose the radius, sample the ball.
 
     Parameters
@@ -89,13 +93,13 @@ def prepare(scenario: Scenario, task: ClassificationTask, report: Report) -> tup
     """
     report("searching the minimum on the reference rows")
     settings = scenario.minimum.tolerance, scenario.minimum.max_iterations
-    start = initial_network(scenario, task)
+    start = start_network(scenario, task)
     reference = find_minimum(_float64(task, task.reference), start, *settings)
     report("searching the minimum on the training rows")
     problem = _float64(task, task.training)
     centre = find_minimum(problem, reference.theta, *settings)
     report("measuring the noise, choosing the radius")
-    noise = build_noise(scenario)
+    noise = build_noise(scenario.dynamics, centre.theta)
     at_minimum = noise_constants(noise, problem, centre.theta)
     linearised = _linearised(scenario, problem, centre.theta)
     modulus = _modulus(scenario, task, centre.theta, (at_minimum, float(linearised[-1])))
@@ -119,10 +123,9 @@ def prepare(scenario: Scenario, task: ClassificationTask, report: Report) -> tup
     return setting, values
 
 
-def recorded_steps(scenario: Scenario) -> np.ndarray:
-    """List the steps at which observables are recorded."""
-    ensemble = scenario.ensemble
-    return np.arange(0, ensemble.steps + 1, ensemble.record_every, dtype=np.int32)
+def start_network(scenario: StagnationScenario, task: ClassificationTask) -> Network:
+    """Draw the network from which the search for a minimum starts."""
+    return initial_network(scenario.problem, task, stream(scenario.minimum.seed, "start"))
 
 
 def convexity_radii(radius: float, count: int) -> np.ndarray:
@@ -134,7 +137,7 @@ def _float64(task: ClassificationTask, rows: Rows) -> Problem:
     return task.problem(rows).astype(jnp.float64)
 
 
-def _margin(scenario: Scenario, task: ClassificationTask, reference: Network) -> float:
+def _margin(scenario: StagnationScenario, task: ClassificationTask, reference: Network) -> float:
     if scenario.bounds.margin != "auto":
         return float(scenario.bounds.margin)
     try:
@@ -143,27 +146,29 @@ def _margin(scenario: Scenario, task: ClassificationTask, reference: Network) ->
         raise SgdsimError(f"bounds.margin = 'auto' cannot be chosen: {error}") from error
 
 
-def _linearised(scenario: Scenario, problem: Problem, theta: Network) -> Float[np.ndarray, " step"]:
-    """Discrete Lyapunov value at every recorded step; NaN without minibatch noise.
+def _linearised(
+    scenario: StagnationScenario, problem: Problem, theta: Network
+) -> Float[np.ndarray, " step"]:
+    """Discrete Lyapunov value at every recorded step; NaN unless it is SGD with minibatch noise.
 
     An Euler substep of length ``h = eta/m`` is a step with learning rate ``h`` and ``m`` times
     the noise.
     """
     steps = recorded_steps(scenario)
-    noise = build_noise(scenario)
-    if not isinstance(noise, MinibatchNoise):
-        return np.full(len(steps), np.nan)
     dynamics = scenario.dynamics
+    noise = build_noise(dynamics, theta)
+    if not (isinstance(noise, MinibatchNoise) and is_plain(dynamics)):
+        return np.full(len(steps), np.nan)
     substeps = dynamics.substeps if dynamics.kind == "sde" else 1
     measure = noise_spectral_measure(problem, theta)
-    batch_size = float(noise.batch_size) / substeps
+    batch_size = float(noise.equivalent_batch_size(problem.n)) / substeps
     return linearised_mean_squared_distance(
         measure, dynamics.learning_rate / substeps, batch_size, steps * substeps
     )
 
 
 def _modulus(
-    scenario: Scenario,
+    scenario: StagnationScenario,
     task: ClassificationTask,
     centre: Network,
     spread: tuple[BallConstants, float],
@@ -184,7 +189,7 @@ def _modulus(
 
 
 def _ball(
-    scenario: Scenario,
+    scenario: StagnationScenario,
     noise: AbstractGradientNoise | None,
     around: tuple[Problem, Network],
     modulus: float,
@@ -254,7 +259,7 @@ def _convexity_constants(ratios: ConvexityRatios) -> BallConstants:
 
 
 def _convexity(
-    scenario: Scenario,
+    scenario: StagnationScenario,
     around: tuple[Problem, Minimum],
     radius: float,
 ) -> ConvexityRatios:

@@ -31,7 +31,7 @@ from sgdsim.problems import (
     squared_norm,
     stream,
 )
-from sgdsim.scenario import Scenario
+from sgdsim.scenario import StagnationScenario
 
 #: What a probe measures for the ``/curvature`` group.
 CURVATURE_VARIABLES = (
@@ -135,12 +135,12 @@ class Prober(eqx.Module):
         }
 
 
-def build_prober(scenario: Scenario, task: ClassificationTask, centre: Network) -> Prober:
+def build_prober(scenario: StagnationScenario, task: ClassificationTask, centre: Network) -> Prober:
     """Assemble the prober of a scenario around the minimum ``centre``."""
     return Prober(
         problem=task.problem(task.training).astype(jnp.float64),
         held_out=cast(task.held_out, jnp.float64),
-        noise=build_noise(scenario),
+        noise=build_noise(scenario.dynamics, centre),
         centre=centre,
         learning_rate=jnp.asarray(scenario.dynamics.learning_rate, jnp.float64),
         batch_size=getattr(scenario.dynamics, "batch_size", None),

@@ -388,7 +388,7 @@ _DYNAMICS = (
         "dynamics",
         ("process", "step"),
         "float64",
-        ("time", "time of the step", "1", "eta k"),
+        ("time", "time of the step", "1", "sum_{j < k} eta_j"),
         ("mean_loss", "loss averaged over trajectories that have not diverged", "nat"),
         ("mean_loss_stderr", "standard error of the mean loss", "nat"),
         ("survival", "share of trajectories that have not escaped"),
@@ -426,6 +426,7 @@ _DYNAMICS = (
         ("process", "member", "probe"),
         "float64",
         ("hessian_trace", "trace of the Hessian", "1", "tr H"),
+        ("hessian_trace_stderr", "standard error of the trace"),
         (
             "noise_kurtosis",
             "excess kurtosis of the minibatch noise, largest size along the top eigenvectors",
@@ -460,7 +461,7 @@ _DYNAMICS = (
         "dynamics",
         ("process",),
         "float64",
-        ("mean_escape_time", "exposure over number of escapes", "1", "eta sum_i k_i / escapes"),
+        ("mean_escape_time", "exposure over number of escapes", "1", "sum_i t_i / escapes"),
         (
             "mean_escape_time_low",
             "lower limit of the mean escape time",
@@ -482,9 +483,9 @@ _DYNAMICS = (
         ),
         (
             "corrected_escape_time",
-            "mean first passage time of the SDE with the diffusion of the finite step",
+            "mean first passage time corrected for the finite step to first order",
             "1",
-            "D_eff = D / (1 - eta V''_m / 2)",
+            "weights e^(-V/D) of the chain to first order in h, level + 0.5826 sqrt(2 D h)",
         ),
     ),
 )

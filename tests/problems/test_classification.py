@@ -19,7 +19,7 @@ from sgdsim.problems import (
     margins,
     random_network,
 )
-from sgdsim.scenario import load_scenario
+from sgdsim.scenario import StagnationScenario, load_scenario
 from sgdsim.testing._dense import dense_hessian
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -174,10 +174,11 @@ def test_a_full_white_image_would_have_norm_one():
 def test_scenario_to_task_and_network(overrides, shapes, activation):
     rows = ["problem.data.training=20", "problem.data.reference=10", "problem.data.split_seed=3"]
     scenario = load_scenario("stagnation", [*overrides, *rows, "problem.ridge=0.25"])
-    task = build_task(scenario)
+    assert isinstance(scenario, StagnationScenario)
+    task = build_task(scenario.problem)
     expected = digits(20, 10, 3, 0.25)
     assert task.ridge == 0.25
     np.testing.assert_array_equal(task.training.inputs, expected.training.inputs)
-    network = initial_network(scenario, task)
+    network = initial_network(scenario.problem, task, jax.random.key(1))
     assert [matrix.shape for matrix in network.weights] == shapes
     assert network.activation == activation

@@ -68,7 +68,7 @@ CONTRACT = {
         ("process", "step"): "time mean_loss mean_loss_stderr survival",
         ("process", "trajectory"): "status diverged_step escape_step late_loss",
         ("process", "member", "probe", "rank"): "hessian_eigenvalue hessian_residual",
-        ("process", "member", "probe"): "hessian_trace noise_kurtosis",
+        ("process", "member", "probe"): "hessian_trace hessian_trace_stderr noise_kurtosis",
         ("process", "probe"): (
             "sde_gauge variance_ratio mean_square_gauge mean_square_gauge_sde sde_valid"
         ),

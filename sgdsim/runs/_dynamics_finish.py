@@ -1,0 +1,150 @@
+"""After the last step of a dynamics study: means, verdicts on the SDE, escapes, claims."""
+
+import json
+
+import numpy as np
+import xarray as xr
+
+from sgdsim.dynamics import AbstractStepper
+from sgdsim.runs._claims import evaluate_claims, print_claims
+from sgdsim.runs._complete import NOT_JUDGED, complete_run
+from sgdsim.runs._escapes import escape_values
+from sgdsim.runs._output import RunPaths
+from sgdsim.runs._processes import mean_over_trajectories, print_processes
+from sgdsim.runs._progress import Reporter
+from sgdsim.runs._workbench import Workbench
+from sgdsim.scenario import DynamicsScenario, Sgd, Svag
+from sgdsim.stability import SdeProbes, SdeValidity, SvagTest, judge_sde, svag_sweep_test
+from sgdsim.store import RunStore, open_run
+
+# Processes that follow plain SGD: what the gauges of the verdict are made for.
+_PLAIN = ("gd", "sgd", "gaussian_sgd", "sde", "svag", "sgld", "label_noise_sgd")
+
+
+def finish_dynamics(
+    scenario: DynamicsScenario,
+    bench: Workbench,
+    steppers: list[AbstractStepper],
+    paths: RunPaths,
+    reporter: Reporter,
+    began: float,
+) -> None:
+    """Complete the dataset, draw the figures, print processes and claims.
+
+    Parameters
+    ----------
+    scenario, bench, steppers
+        What ran.
+    paths
+        Files of the run.
+    reporter
+        Terminal.
+    began
+        Start on the monotonic clock.
+    """
+    reporter.stage("evaluating processes and claims")
+    store = RunStore.open(paths.partial)
+    dynamics = open_run(paths.partial)["dynamics"].to_dataset()
+    store.write("dynamics", _losses(dynamics))
+    if scenario.escape is not None:
+        store.write("dynamics", escape_values(scenario, bench, steppers, dynamics))
+    dynamics = open_run(paths.partial)["dynamics"].to_dataset()
+    verdicts = {
+        process.name: _judge(scenario, dynamics, number)
+        for number, process in enumerate(scenario.process)
+    }
+    store.write("dynamics", _gauges(dynamics, list(verdicts.values())))
+    sentences = {
+        name: NOT_JUDGED if verdict is None else verdict.sentence
+        for name, verdict in verdicts.items()
+    }
+    store.set_attrs({"verdicts": json.dumps(sentences)})
+    if scenario.claim:
+        store.write("claims", evaluate_claims(open_run(paths.partial), scenario.claim))
+    complete_run(store, paths, reporter, began)
+    finished = open_run(paths.store)
+    print_processes(finished, paths, reporter.console)
+    print_claims(finished, reporter.console)
+
+
+def _losses(dynamics: xr.Dataset) -> dict[str, np.ndarray]:
+    """Mean loss with its standard error, and the late loss of every trajectory."""
+    loss = dynamics["loss"].astype(np.float64)
+    mean, stderr = mean_over_trajectories(loss)
+    late = loss.where(loss["step"] > int(loss["step"][-1]) // 2).mean("step", skipna=True)
+    late = late.where(dynamics["status"] != 2)
+    return {
+        "mean_loss": np.asarray(mean),
+        "mean_loss_stderr": np.asarray(stderr),
+        "late_loss": np.asarray(late),
+    }
+
+
+def _judge(scenario: DynamicsScenario, dynamics: xr.Dataset, number: int) -> SdeValidity | None:
+    """Judge whether the SDE describes one process; ``None`` if the question makes no sense."""
+    table = scenario.process[number].dynamics
+    if table.kind not in _PLAIN:
+        return None
+    one = dynamics.isel(process=number)
+    # The member with the largest sharpness at each probe stands for the ensemble.
+    sharpness = one["hessian_eigenvalue"].isel(rank=0, drop=True)
+    worst = sharpness.fillna(-np.inf).argmax("member")
+    eigenvalues = one["hessian_eigenvalue"].isel(member=worst)
+    known = eigenvalues["rank"] < int(eigenvalues.notnull().any("probe").sum())
+    probes = SdeProbes(
+        step=np.asarray(one["probe"]),
+        sharpness=np.asarray(sharpness.isel(member=worst)),
+        eigenvalues=np.asarray(eigenvalues.transpose("probe", "rank"))[:, np.asarray(known)],
+        trace=np.asarray(one["hessian_trace"].isel(member=worst)),
+        excess_kurtosis=np.asarray(one["noise_kurtosis"].transpose("probe", "member")),
+    )
+    return judge_sde(
+        probes,
+        table.learning_rate,
+        getattr(table, "batch_size", None),
+        tolerance=scenario.validity.tolerance,
+        svag=_svag_sweep(scenario, dynamics, number),
+    )
+
+
+def _svag_sweep(scenario: DynamicsScenario, dynamics: xr.Dataset, number: int) -> SvagTest | None:
+    """Sweep over l among the processes with the same learning rate and batch size as this one."""
+    table = scenario.process[number].dynamics
+    sweep = {}
+    for process in scenario.process:
+        other = process.dynamics
+        if not isinstance(other, Sgd | Svag) or other.learning_rate != table.learning_rate:
+            continue
+        if other.batch_size != getattr(table, "batch_size", None):
+            continue
+        late = dynamics["late_loss"].sel(process=process.name)
+        count = int(late.notnull().sum())
+        if count == late.size and count > 1:
+            sweep[other.l if isinstance(other, Svag) else 1] = (
+                float(late.mean()),
+                float(late.std(ddof=1)) / count**0.5,
+            )
+    if len(sweep) < 2:
+        return None
+    values, stderrs = zip(*sweep.values(), strict=True)
+    return svag_sweep_test(values, stderrs, list(sweep), name="late mean loss")
+
+
+def _gauges(dynamics: xr.Dataset, verdicts: list[SdeValidity | None]) -> dict[str, np.ndarray]:
+    shape = len(verdicts), dynamics.sizes["probe"]
+    names = {
+        "sde_gauge": "edge",
+        "variance_ratio": "variance_ratio",
+        "mean_square_gauge": "mean_square",
+        "mean_square_gauge_sde": "mean_square_sde",
+    }
+    values = {name: np.full(shape, np.nan) for name in names}
+    valid = np.full(shape, -1, np.int8)
+    for number, verdict in enumerate(verdicts):
+        if verdict is None:
+            continue
+        for name, field in names.items():
+            values[name][number] = getattr(verdict.gauges, field)
+        failure = verdict.gauges.failure
+        valid[number] = np.where(failure < 0, -1, failure == 0)
+    return {**values, "sde_valid": valid}

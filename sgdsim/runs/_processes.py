@@ -1,0 +1,60 @@
+"""Processes side by side: means over trajectories, comparisons, the table after a run."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from rich.console import Console
+from rich.table import Table
+
+from sgdsim.runs._output import RunPaths
+
+
+def mean_over_trajectories(values: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Mean over the trajectories that are not NaN, and its standard error."""
+    count = values.notnull().sum("trajectory")
+    mean = values.mean("trajectory").where(count > 0)
+    stderr = (values.std("trajectory", ddof=1) / np.sqrt(count)).where(count > 1)
+    return mean, stderr
+
+
+def difference_in_stderrs(values: xr.DataArray, processes: Sequence[str]) -> xr.DataArray:
+    """Mean of the second of two processes minus that of the first, in standard errors.
+
+    The standard errors are pooled as if the ensembles were independent. Common random numbers
+    make them positively correlated, which only makes the difference look smaller than it is
+    where processes share noise; the paired difference would be the sharper test, but between
+    real batches and Gaussian noise nothing is shared.
+    """
+    first, second = (mean_over_trajectories(values.sel(process=name)) for name in processes)
+    return (second[0] - first[0]) / np.hypot(first[1], second[1])
+
+
+def print_processes(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
+    """Print one row per process, the verdicts, and where the files are."""
+    dynamics = tree["dynamics"].to_dataset()
+    late, stderr = mean_over_trajectories(dynamics["late_loss"])
+    table = Table(title=str(tree.attrs["title"]), title_justify="left")
+    for column in ("process", "eta", "late mean loss", "diverged", "eta*lambda_max/2"):
+        table.add_column(column)
+    escapes = bool(dynamics["mean_escape_time"].notnull().any())
+    if escapes:
+        table.add_column("mean escape time")
+    for name in dynamics["process"].values:
+        one = dynamics.sel(process=name)
+        row = [
+            str(name),
+            f"{float(one['learning_rate']):g}",
+            f"{float(late.sel(process=name)):.5g} +- {float(stderr.sel(process=name)):.2g}",
+            str(int((one["status"] == 2).sum())),
+            f"{float(one['sde_gauge'].max()):.3g}",
+        ]
+        if escapes:
+            low, high = float(one["mean_escape_time_low"]), float(one["mean_escape_time_high"])
+            row.append(f"{float(one['mean_escape_time']):.4g} ({low:.4g} to {high:.4g})")
+        table.add_row(*row)
+    console.print(table)
+    for name, sentence in json.loads(tree.attrs["verdicts"]).items():
+        console.print(f"{name}: {sentence}", soft_wrap=True, highlight=False)
+    console.print(f"dataset  {paths.store}\nfigures  {paths.figures}", highlight=False)

@@ -1,0 +1,58 @@
+"""What every dataset says of its origin, and the steps at which it records."""
+
+import datetime as dt
+import importlib.metadata
+import json
+import platform
+from typing import Any
+
+import jax
+import numpy as np
+
+from sgdsim.ensemble import Layout
+from sgdsim.scenario import Scenario
+
+_LIBRARIES = (
+    "sgdsim",
+    "jax",
+    "jaxlib",
+    "diffrax",
+    "equinox",
+    "matfree",
+    "numpy",
+    "scipy",
+    "xarray",
+    "zarr",
+)
+
+
+def provenance(layout: Layout) -> dict[str, Any]:
+    """Describe what decides the last bits of the numbers, as attributes of the dataset."""
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    versions["python"] = platform.python_version()
+    return {
+        "versions": json.dumps(versions, sort_keys=True),
+        "backend": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        "device_count": layout.devices,
+        "mapping": layout.mapping,
+    }
+
+
+def common_attributes(scenario: Scenario, layout: Layout) -> dict[str, Any]:
+    """Attributes of every dataset: what ran, when, with what."""
+    return {
+        "scenario": scenario.canonical_json(),
+        "scenario_digest": scenario.digest(),
+        "title": scenario.title,
+        "seed": scenario.ensemble.seed,
+        "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "creation_library": "sgdsim",
+        **provenance(layout),
+    }
+
+
+def recorded_steps(scenario: Scenario) -> np.ndarray:
+    """List the steps at which observables are recorded."""
+    ensemble = scenario.ensemble
+    return np.arange(0, ensemble.steps + 1, ensemble.record_every, dtype=np.int32)

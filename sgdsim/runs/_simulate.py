@@ -1,0 +1,160 @@
+"""Processes side by side on a loss of one's own, from Python, without a scenario file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from jaxtyping import PyTree
+from rich.console import Console
+from rich.progress import Progress
+
+from sgdsim.dynamics import AbstractStepper
+from sgdsim.ensemble import NEVER, Ensemble, Observer, Schedule, choose_layout, no_observables
+from sgdsim.problems import Problem
+from sgdsim.stagnation import Ball
+
+_MOST_STEPS_PER_CHUNK = 1000
+
+
+def simulate(
+    problem: Problem,
+    theta: PyTree,
+    processes: AbstractStepper | Mapping[str, AbstractStepper],
+    steps: int,
+    *,
+    trajectories: int = 1,
+    record_every: int = 1,
+    seed: int = 0,
+    observer: Observer = no_observables,
+) -> xr.Dataset:
+    r"""Simulate one process or several side by side, with common random numbers.
+
+    Every trajectory of every process starts at ``theta``; trajectory ``i`` has the same key in
+    all processes, and with it the same batches and the same normals.
+
+    Parameters
+    ----------
+    problem
+        What is minimised; ``Problem.from_mean_loss`` makes one of ``loss(params, batch)``.
+    theta
+        Start, any pytree of floating-point arrays.
+    processes
+        A stepper, or steppers by name.
+    steps
+        Steps of every process; a multiple of ``record_every``.
+    trajectories
+        Independent trajectories of each process.
+    record_every
+        Steps between two recorded values.
+    seed
+        Of all random numbers.
+    observer
+        ``observer(problem, theta) -> {name: scalar or vector}``, evaluated at recorded steps.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``loss``, ``distance`` (from the start) and the observables, with dimensions
+        ``(process, trajectory, step)``; ``diverged_step``, -1 for never. A diverged trajectory is
+        NaN from that step on. Without names there is no dimension ``process``.
+
+    Raises
+    ------
+    ValueError
+        If ``steps`` is not a multiple of ``record_every``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import sgdsim
+    >>> def loss(params, batch):
+    ...     inputs, targets = batch
+    ...     return jnp.mean((inputs @ params["w"] - targets) ** 2)
+    >>> rows = jnp.eye(4), jnp.array([1.0, -1.0, 2.0, 0.0])
+    >>> problem = sgdsim.Problem.from_mean_loss(loss, rows)
+    >>> processes = {
+    ...     "SGD": sgdsim.minibatch_sgd(0.1, batch_size=2),
+    ...     "Gaussian SGD": sgdsim.gaussian_sgd(0.1, sgdsim.MinibatchNoise(2)),
+    ... }
+    >>> start = {"w": jnp.zeros(4)}
+    >>> run = sgdsim.simulate(problem, start, processes, 50, trajectories=8, record_every=10)
+    >>> dict(run.loss.sizes)
+    {'process': 2, 'trajectory': 8, 'step': 6}
+    """
+    if steps < 1 or record_every < 1 or steps % record_every:
+        raise ValueError(
+            f"steps must be a positive multiple of record_every, got {steps} and {record_every}."
+        )
+    if trajectories < 1:
+        raise ValueError(f"trajectories must be at least 1, got {trajectories}.")
+    if isinstance(processes, AbstractStepper):
+        one = simulate(
+            problem,
+            theta,
+            {"": processes},
+            steps,
+            trajectories=trajectories,
+            record_every=record_every,
+            seed=seed,
+            observer=observer,
+        )
+        return one.isel(process=0, drop=True)
+    schedule = Schedule(steps, record_every, _chunk(steps, record_every))
+    runs = []
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        for name, stepper in processes.items():
+            ensemble = Ensemble(
+                problem=problem,
+                stepper=stepper,
+                region=Ball(centre=theta, radius=np.inf),
+                observer=observer,
+                schedule=schedule,
+                layout=choose_layout(),
+            )
+            task = bar.add_task(name or "simulating", total=steps)
+            state = ensemble.start(theta, trajectories)
+            records = []
+            for chunk in ensemble.run(ensemble.keys(seed, trajectories), state):
+                records.append(chunk.records)
+                state = chunk.state
+                bar.update(task, completed=chunk.stop)
+            records.append(ensemble.observe(state))
+            diverged = np.asarray(state.track.diverged_step)[:trajectories]
+            runs.append(_dataset(records, diverged, trajectories))
+    # Dimensions must be in the same order in all processes, which concat does not change.
+    whole = xr.concat(runs, xr.Variable("process", list(processes)))
+    rates = [float(stepper.learning_rate) for stepper in processes.values()]
+    return whole.assign_coords(
+        step=("step", np.arange(0, steps + 1, record_every), {"long_name": "step"}),
+        learning_rate=("process", rates, {"long_name": "learning rate eta"}),
+    )
+
+
+def _chunk(steps: int, record_every: int) -> int:
+    """Largest chunk of a few hundred steps that fits between records and divides the run."""
+    blocks = steps // record_every
+    most = max(1, _MOST_STEPS_PER_CHUNK // record_every)
+    return record_every * max(d for d in range(1, min(blocks, most) + 1) if blocks % d == 0)
+
+
+def _dataset(records: list[dict[str, Any]], diverged: np.ndarray, trajectories: int) -> xr.Dataset:
+    """Join the records of the chunks of one process along the steps."""
+    names = {
+        "loss": "penalised empirical risk",
+        "distance": "distance from the start",
+    }
+    variables = {}
+    for name in records[0]:
+        if name == "inside":  # nothing is watched here
+            continue
+        parts = [np.asarray(jax.device_get(record[name]))[:trajectories] for record in records]
+        values = np.concatenate(parts, axis=1)
+        further = [f"{name}_{axis}" for axis in range(values.ndim - 2)]
+        attrs = {"long_name": names.get(name, name)}
+        variables[name] = (("trajectory", "step", *further), values, attrs)
+    missing = {"long_name": f"first step with a non-finite iterate; {NEVER}: never"}
+    variables["diverged_step"] = ("trajectory", diverged, missing)
+    return xr.Dataset(variables, coords={"trajectory": np.arange(trajectories)})
