@@ -145,8 +145,8 @@ ito_correction=True.
     reason, alternatives = "", _alternatives(noise)
     if adaptive:
         raise ValueError(
-            "adaptive steps are refused on an SDE: Euler has no error estimate, and with any solver "
-            "a rejected step would need the Brownian path refined; take more substeps than "
+            "adaptive steps are refused on an SDE: Euler has no error estimate, and with any "
+            "solver a rejected step would need the Brownian path refined; take more substeps than "
             f"{substeps}."
         )
     if facts.limit == "ode":

@@ -203,15 +203,19 @@ def _draw_escape_times(ax: Axes, dynamics: xr.Dataset) -> None:
     rows = np.arange(dynamics.sizes["process"])
     measured = dynamics["mean_escape_time"].values
     low, high = (dynamics[f"mean_escape_time_{end}"].values for end in ("low", "high"))
+    seen, unseen = np.isfinite(measured), np.isinf(measured)
     ax.errorbar(
-        measured,
-        rows,
-        xerr=[measured - low, high - measured],
+        measured[seen],
+        rows[seen],
+        xerr=[measured[seen] - low[seen], high[seen] - measured[seen]],
         fmt="o",
         color=BLACK,
         capsize=3,
         label="measured, 95 %",
     )
+    if unseen.any():
+        text = "no escape: lower end of the interval"
+        ax.plot(low[unseen], rows[unseen], ">", color=BLACK, label=text)
     for name, text, marker, colour in (
         ("kramers_time", "Kramers", "v", GREY),
         ("exact_escape_time", "exact for the SDE", "s", BLUE),
@@ -220,16 +224,22 @@ def _draw_escape_times(ax: Axes, dynamics: xr.Dataset) -> None:
         ax.plot(
             dynamics[name].values, rows, marker, color=colour, label=text, fillstyle="none", ms=8
         )
-    ax.set_yticks(rows, [str(name) for name in dynamics["process"].values])
+    ax.set_yticks(rows, [_plain(name) for name in dynamics["process"].values])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlabel("mean escape time")
     legend_below(ax)
 
 
 def _look(number: int, one: xr.Dataset) -> dict:
-    style = _STYLES[number // len(_COLOURS) % len(_STYLES)]
+    # Styles as well as colours: processes that agree lie on top of each other.
     return {
         "color": _COLOURS[number % len(_COLOURS)],
-        "linestyle": style,
-        "label": str(one["process"].item()),
+        "linestyle": _STYLES[number % len(_STYLES)],
+        "label": _plain(one["process"].item()),
     }
+
+
+def _plain(name: str) -> str:
+    """Name as a label: no mathematics between dollars, shown also if it begins with ``_``."""
+    text = str(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
