@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from sgdsim._checks import check_positive, check_weight_of_the_past
 from sgdsim._typing import Number
 from sgdsim.dynamics._brownian import draw_substeps
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._noise import AbstractGradientNoise, Clock
 from sgdsim.dynamics._steppers import AbstractStepper, Iterate
 from sgdsim.problems import Problem
@@ -210,12 +210,7 @@ def _check_numbers(stepper: Any, *fractions: str) -> None:
     for name in ("learning_rate", "epsilon", "substeps"):
         check_positive(name, getattr(stepper, name))
     for name in fractions:
-        value = getattr(stepper, name)
-        if isinstance(value, int | float) and not 0 <= value < 1:
-            raise ValueError(
-                f"{name} must be in [0, 1), got {value!r}: it is the weight of the past in an "
-                "average."
-            )
+        check_weight_of_the_past(name, getattr(stepper, name))
     model = stepper.noise
     if not model.brownian:
         raise ValueError(

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._solvers import SOLVERS, make_solver, solver_facts
 from sgdsim.dynamics._steppers import AbstractStepper, Iterate
 from sgdsim.dynamics._term import gradient_along_itself

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._random import normal_like
 from sgdsim.dynamics._sources import FullGradient, MinibatchGradient
 from sgdsim.dynamics._steppers import AbstractStepper, Descent, Iterate, descend

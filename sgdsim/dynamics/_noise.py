@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._per_sample import per_sample_square_norms, per_sample_variances
 from sgdsim.dynamics._random import normal_like, step_normal
 from sgdsim.problems import Problem, squared_norm

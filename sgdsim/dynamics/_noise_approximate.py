@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
 from sgdsim.curvature import lanczos, random_direction
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._noise import AbstractGradientNoise, MinibatchNoise
 from sgdsim.dynamics._random import normal_like
 from sgdsim.problems import Problem

@@ -8,8 +8,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._noise import AbstractGradientNoise, IsotropicNoise
 from sgdsim.dynamics._random import normal_like, step_normal
 from sgdsim.problems import squared_norm

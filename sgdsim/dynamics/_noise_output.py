@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._noise import AbstractGradientNoise
 from sgdsim.dynamics._per_sample import block_of_rows, sum_over_rows
 from sgdsim.dynamics._random import step_normal

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._modifiers import AbstractModifier
 from sgdsim.dynamics._steppers import AbstractStepper, Iterate
 from sgdsim.problems import squared_norm

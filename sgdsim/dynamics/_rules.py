@@ -1,12 +1,10 @@
 """Update rules: what a discrete algorithm makes of its gradients; all of them come from optax."""
 
-from typing import Any
-
 import equinox as eqx
 import optax
 
+from sgdsim._checks import check_momentum, check_positive, check_weight_of_the_past
 from sgdsim._typing import Number
-from sgdsim.dynamics._checks import check_positive
 
 
 class AbstractRule(eqx.Module):
@@ -57,7 +55,7 @@ class HeavyBall(AbstractRule):
     momentum: Number
 
     def __check_init__(self):
-        _check_momentum(self.momentum)
+        check_momentum(self.momentum)
 
     def transformation(self):
         """Accumulate gradients."""
@@ -91,7 +89,7 @@ class Nesterov(AbstractRule):
     momentum: Number
 
     def __check_init__(self):
-        _check_momentum(self.momentum)
+        check_momentum(self.momentum)
 
     def transformation(self):
         """Accumulate gradients and look ahead."""
@@ -129,7 +127,7 @@ class RMSProp(AbstractRule):
     epsilon: Number = 1e-8
 
     def __check_init__(self):
-        _check_fraction("decay", self.decay)
+        check_weight_of_the_past("decay", self.decay)
         check_positive("epsilon", self.epsilon)
 
     def transformation(self):
@@ -170,8 +168,8 @@ class Adam(AbstractRule):
     epsilon: Number = 1e-8
 
     def __check_init__(self):
-        _check_fraction("b1", self.b1)
-        _check_fraction("b2", self.b2)
+        check_weight_of_the_past("b1", self.b1)
+        check_weight_of_the_past("b2", self.b2)
         check_positive("epsilon", self.epsilon)
 
     def transformation(self):
@@ -207,18 +205,3 @@ class OptaxRule(AbstractRule):
     def transformation(self):
         """Give what was given."""
         return self.given
-
-
-def _check_momentum(momentum: Any) -> None:
-    if isinstance(momentum, int | float) and not 0 <= momentum < 1:
-        raise ValueError(
-            f"momentum must be in [0, 1), got {momentum!r}: below 0 it is negative damping of a "
-            "direction that flips, from 1 on the velocity never decays. Momentum 0 is plain SGD."
-        )
-
-
-def _check_fraction(name: str, value: Any) -> None:
-    if isinstance(value, int | float) and not 0 <= value < 1:
-        raise ValueError(
-            f"{name} must be in [0, 1), got {value!r}: it is the weight of the past in an average."
-        )

@@ -4,8 +4,8 @@ import equinox as eqx
 import optax
 import optax.contrib
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._rules import AbstractRule, Plain
 from sgdsim.dynamics._sources import AbstractGradientSource
 from sgdsim.dynamics._steppers import FULL_GRADIENT, Descent

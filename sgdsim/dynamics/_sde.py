@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
 from sgdsim.dynamics._brownian import LevyNormals, LevyPath, draw_substeps
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._noise import AbstractGradientNoise, Clock
 from sgdsim.dynamics._solvers import check_solver, make_solver, solver_facts
 from sgdsim.dynamics._steppers import AbstractStepper, Iterate

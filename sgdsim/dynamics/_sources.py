@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._noise import AbstractGradientNoise
 from sgdsim.dynamics._random import step_normal
 from sgdsim.problems import OutputLoss, Problem

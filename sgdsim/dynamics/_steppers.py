@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._rules import AbstractRule, Adam, HeavyBall, Nesterov, Plain, RMSProp
 from sgdsim.dynamics._sources import (
     AbstractGradientSource,

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._sources import MinibatchGradient
 from sgdsim.dynamics._steppers import AbstractStepper, Iterate, descend
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from sgdsim._checks import check_momentum, check_positive
 from sgdsim._typing import Number
 from sgdsim.dynamics._brownian import LevyPath, draw_substeps
-from sgdsim.dynamics._checks import check_positive
 from sgdsim.dynamics._noise import AbstractGradientNoise, Clock, IsotropicNoise
 from sgdsim.dynamics._solvers import SOLVERS, make_solver, solver_facts
 from sgdsim.dynamics._steppers import AbstractStepper, Iterate
@@ -81,13 +81,7 @@ class UnderdampedSDE(AbstractStepper):
     def __check_init__(self):
         check_positive("learning_rate", self.learning_rate)
         check_positive("substeps", self.substeps)
-        b = self.momentum
-        if isinstance(b, int | float) and not 0 <= b < 1:
-            raise ValueError(
-                f"momentum must be in [0, 1), got {b!r}: the damping (1 - b)/sqrt(eta) must be "
-                "positive (negative damping feeds the velocity without end), and below 0 no "
-                "velocity is kept; momentum 0 is plain SGD."
-            )
+        check_momentum(self.momentum)
         self._check_solver()
 
     def _check_solver(self) -> None:

@@ -111,6 +111,8 @@ def plot_escapes(tree: xr.DataTree) -> Figure:
         one = dynamics.isel(process=number)
         survival = one["survival"].where(one["survival"] > 0)
         left.plot(one["time"], survival, **_look(number, one))
+    if dynamics["survival"].isnull().all():
+        say_missing(left, "no escape evaluated yet")
     left.set(xlabel="time, learning rate times step", ylabel="share not escaped", yscale="log")
     legend_below(left)
     _draw_escape_times(right, dynamics)
@@ -158,9 +160,7 @@ def plot_discrepancy(tree: xr.DataTree, reference: str) -> Figure:
                 )
         if rows:
             x, y, spread = np.array(sorted(rows)).T
-            ax.errorbar(
-                x, y, yerr=2 * spread, marker="o", capsize=3, color=_COLOURS[number], label=kind
-            )
+            ax.errorbar(x, y, 2 * spread, fmt="o:", capsize=3, color=_COLOURS[number], label=kind)
     if not ax.has_data():
         say_missing(ax, f"no process of kind {reference} to compare with")
     tolerance = scenario_of(tree).get("validity", {}).get("tolerance", np.nan)
@@ -194,8 +194,10 @@ def _draw_losses(ax: Axes, dynamics: xr.Dataset) -> None:
             one["step"], mean - error, mean + error, color=look["color"], alpha=0.2, lw=0
         )
     ax.set_xlabel("step")
-    positive = dynamics["mean_loss"].values
-    if np.nanmin(positive, initial=np.inf) > 0:
+    means = dynamics["mean_loss"].values
+    if np.isnan(means).all():
+        say_missing(ax, "no mean loss yet")
+    elif np.nanmin(means) > 0:
         ax.set_yscale("log")
 
 

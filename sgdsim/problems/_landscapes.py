@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
 from sgdsim.problems._problem import OutputLoss, Problem, squared_norm
 
@@ -309,9 +310,3 @@ def bisect(function: Callable[[Array], Array], low: Array, high: Array) -> Array
     halvings = jnp.finfo(high.dtype).nmant + 12
     low, high = jax.lax.fori_loop(0, halvings, halve, (low, high))
     return low + (high - low) / 2
-
-
-def check_positive(name: str, value: Any) -> None:
-    """Refuse a Python number that is not positive; traced numbers are let through."""
-    if isinstance(value, int | float) and not value > 0:
-        raise ValueError(f"{name} must be positive, got {value!r}.")

@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.problems._landscapes import AbstractLandscape, bisect, check_positive, like
+from sgdsim.problems._landscapes import AbstractLandscape, bisect, like
 from sgdsim.problems._landscapes_wells import ripple
 
 

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.problems._landscapes import AbstractLandscape, check_positive, like
+from sgdsim.problems._landscapes import AbstractLandscape, like
 
 
 class AbstractWells(AbstractLandscape):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sgdsim.runs import _dynamics_claims as dynamics, _stagnation_claims as stagnation
@@ -61,16 +62,18 @@ def evaluate_claims(tree: xr.DataTree, claims: Sequence[Claim]) -> dict[str, np.
 def print_claims(tree: xr.DataTree, console: Console) -> None:
     """Print the table *claim, expected, measured, holds*."""
     claims = tree["claims"].to_dataset()
+    if not claims.sizes["claim"]:
+        return
     table = Table(title="Claims", title_justify="left", show_lines=True)
     table.add_column("claim", overflow="fold")
     for name in ("expected", "measured", "holds"):
         table.add_column(name, no_wrap=True)
-    for i in range(claims.sizes.get("claim", 0)):
+    for i in range(claims.sizes["claim"]):
         row = claims.isel(claim=i)
         low, high = float(row["expected_low"]), float(row["expected_high"])
         measured = float(row["measured"])
         table.add_row(
-            str(row["text"].item()),
+            escape(str(row["text"].item())),
             _range(low, high),
             "not measured" if math.isnan(measured) else f"{measured:.4g}",
             "[green]yes[/green]" if int(row["holds"]) == 1 else "[red]no[/red]",

@@ -53,7 +53,8 @@ def escape_time_over_corrected(tree: xr.DataTree, claim: DynamicsClaim) -> float
 
 def _escape_ratio(tree: xr.DataTree, claim: DynamicsClaim, theory: str) -> float:
     one = _one(tree, claim)
-    return float(one["mean_escape_time"] / one[theory])
+    # Without an escape the estimate is infinite: nothing was measured.
+    return float(one["mean_escape_time"].where(np.isfinite) / one[theory])
 
 
 def _one(tree: xr.DataTree, claim: DynamicsClaim) -> xr.Dataset:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sgdsim.runs._output import RunPaths
@@ -35,7 +36,7 @@ def print_processes(tree: xr.DataTree, paths: RunPaths, console: Console) -> Non
     """Print one row per process, the verdicts, and where the files are."""
     dynamics = tree["dynamics"].to_dataset()
     late, stderr = mean_over_trajectories(dynamics["late_loss"])
-    table = Table(title=str(tree.attrs["title"]), title_justify="left")
+    table = Table(title=escape(str(tree.attrs["title"])), title_justify="left")
     for column in ("process", "eta", "late mean loss", "diverged", "eta*lambda_max/2"):
         table.add_column(column)
     escapes = bool(dynamics["mean_escape_time"].notnull().any())
@@ -44,7 +45,7 @@ def print_processes(tree: xr.DataTree, paths: RunPaths, console: Console) -> Non
     for name in dynamics["process"].values:
         one = dynamics.sel(process=name)
         row = [
-            str(name),
+            escape(str(name)),
             f"{float(one['learning_rate']):g}",
             f"{float(late.sel(process=name)):.5g} +- {float(stderr.sel(process=name)):.2g}",
             str(int((one["status"] == 2).sum())),
@@ -56,5 +57,5 @@ def print_processes(tree: xr.DataTree, paths: RunPaths, console: Console) -> Non
         table.add_row(*row)
     console.print(table)
     for name, sentence in json.loads(tree.attrs["verdicts"]).items():
-        console.print(f"{name}: {sentence}", soft_wrap=True, highlight=False)
+        console.print(f"{name}: {sentence}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"dataset  {paths.store}\nfigures  {paths.figures}", highlight=False)

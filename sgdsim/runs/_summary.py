@@ -4,6 +4,7 @@ import math
 
 import xarray as xr
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sgdsim.runs._output import RunPaths
@@ -24,7 +25,7 @@ def print_summary(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
     stay = float(stagnation["stay_probability"][-1])
     low = float(stagnation["stay_probability_low"][-1])
     high = float(stagnation["stay_probability_high"][-1])
-    table = Table(title=str(tree.attrs["title"]), title_justify="left", show_header=False)
+    table = Table(title=escape(str(tree.attrs["title"])), title_justify="left", show_header=False)
     rows = {
         "gradient norm at the minimum": f"{float(curvature['minimum_gradient_norm']):.2g}",
         "smallest Hessian eigenvalue": spectrum("smallest"),

@@ -1,3 +1,4 @@
 """Slow, independent oracles for the tests: nothing in the library depends on them."""
 
 from sgdsim.testing._synthetic import synthetic_run as synthetic_run
+from sgdsim.testing._synthetic_dynamics import synthetic_dynamics_run as synthetic_dynamics_run
