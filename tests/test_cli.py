@@ -15,7 +15,7 @@ import sgdsim.scenario
 from sgdsim import _doctor
 from sgdsim._cli import app
 from sgdsim._errors import SgdsimError, StoreError
-from sgdsim.scenario import Scenario, load_scenario, scenario_names
+from sgdsim.scenario import load_scenario, scenario_names
 
 runner = CliRunner()
 COMMANDS = ["list", "show", "schema", "doctor", "run", "resume"]
@@ -83,14 +83,22 @@ def test_without_arguments_there_is_help() -> None:
 def test_list() -> None:
     lines = call("list").splitlines()
     assert [line.split()[0] for line in lines] == scenario_names()
-    assert load_scenario("stagnation").title in lines[0]
+    for line, name in zip(lines, scenario_names(), strict=True):
+        assert load_scenario(name).title in line
 
 
 def test_show_prints_a_scenario_file() -> None:
     text = call("show", "stagnation", "--set", "dynamics.kind=sgd", "--set", "title=a [b] c")
     expected = load_scenario("stagnation", ["dynamics.kind=sgd", "title=a [b] c"])
-    assert Scenario.model_validate(tomllib.loads(text)) == expected
+    assert type(expected).model_validate(tomllib.loads(text)) == expected
     assert "# Number of independent trajectories." in text
+
+
+@pytest.mark.parametrize("name", scenario_names())
+def test_what_show_prints_is_a_scenario_file_of_the_same_run(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "shown.toml"
+    file.write_text(call("show", name))
+    assert call("show", str(file), "--json") == call("show", name, "--json")
 
 
 def test_show_prints_canonical_json() -> None:
@@ -100,7 +108,7 @@ def test_show_prints_canonical_json() -> None:
 
 
 def test_schema() -> None:
-    assert "ensemble" in json.loads(call("schema"))["properties"]
+    assert {"ensemble", "study"} <= set(json.loads(call("schema"))["properties"])
 
 
 @pytest.mark.parametrize("command", ["show", "run"])
@@ -199,7 +207,9 @@ def test_scenarios_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("COMP_CWORD", "2")
         return runner.invoke(app, [], prog_name="sgdsim").stdout
 
-    assert completed("stag").split() == scenario_names()
+    assert completed("").split() == [*scenario_names(), "mine.toml"]
+    assert completed("stag").split() == ["stagnation", "stagnation-mlp"]
+    assert completed("d").split() == ["double-well", "dynamics-digits"]
     assert completed("mi").split() == ["mine.toml"]
     assert completed("sub/").split() == ["sub/other.toml"]
 

@@ -1,4 +1,4 @@
-"""What is drawn equals what is stored, and what cannot be drawn is said."""
+"""Stagnation: what is drawn equals what is stored, and what cannot be drawn is said."""
 
 import matplotlib as mpl
 import numpy as np
@@ -10,7 +10,10 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from sgdsim.plotting import plot_bounds, plot_convexity, plot_distance, plot_survival
 from sgdsim.plotting._save import FIGURES
 from sgdsim.store import open_run
-from sgdsim.testing import synthetic_run
+from sgdsim.testing import synthetic_dynamics_run, synthetic_run
+
+FABRICATED = {"stagnation": synthetic_run, "dynamics": synthetic_dynamics_run}
+EVERY = [(study, name) for study, figures in FIGURES.items() for name in figures]
 
 
 def line(ax, label):
@@ -342,34 +345,43 @@ def test_convexity_that_was_not_sampled(tree, edited):
     assert figure.axes[2].get_title() == "RSI, 10 to 20 samples per radius"
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_figures_of_a_run_that_has_only_begun(tmp_path, name):
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory):
+    """A fabricated run of every study."""
+    return {
+        study: open_run(make(tmp_path_factory.mktemp(study))).load()
+        for study, make in FABRICATED.items()
+    }
+
+
+@pytest.mark.parametrize(("study", "name"), EVERY)
+def test_figures_of_a_run_that_has_only_begun(tmp_path, study, name):
     """Everything NaN: no figure may fail or warn."""
-    tree = open_run(synthetic_run(tmp_path / "run", finished=False)).load()
+    tree = open_run(FABRICATED[study](tmp_path / "run", finished=False)).load()
     for node in tree.subtree:
         for variable in node.data_vars.values():
             if variable.dtype.kind == "f":
                 variable.values = np.full_like(variable.values, np.nan)
-    figure = FIGURES[name](tree)
+    figure = FIGURES[study][name](tree)
     render(figure)
     assert len(texts(figure)) > 0
 
 
-def test_text_does_not_leave_the_figure_or_overlap(tree):
+@pytest.mark.parametrize(("study", "name"), EVERY)
+def test_text_does_not_leave_the_figure_or_overlap(trees, study, name):
     """Titles and tick labels fit: nothing sticks out of the canvas."""
-    for name, draw in FIGURES.items():
-        figure = draw(tree)
-        render(figure)
-        box = figure.get_tightbbox()
-        width, height = figure.get_size_inches()
-        assert box.x0 > -0.05, name
-        assert box.y0 > -0.05, name
-        assert box.x1 < width + 0.05, name
-        assert box.y1 < height + 0.05, name
+    figure = FIGURES[study][name](trees[study])
+    render(figure)
+    box = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    assert box.x0 > -0.05
+    assert box.y0 > -0.05
+    assert box.x1 < width + 0.05
+    assert box.y1 < height + 0.05
 
 
-def test_no_global_state_is_touched(tree):
+def test_no_global_state_is_touched(trees):
     before = dict(mpl.rcParams)
-    for draw in FIGURES.values():
-        draw(tree)
+    for study, name in EVERY:
+        FIGURES[study][name](trees[study])
     assert dict(mpl.rcParams) == before

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from sgdsim._errors import StoreError
 from sgdsim.plotting import save_figures
+from sgdsim.store import open_run
+from sgdsim.testing import synthetic_dynamics_run
 
 NAMES = [
     f"{name}.{kind}"
@@ -34,6 +36,16 @@ def test_every_figure_is_saved_twice(tree, tmp_path):
     first = (folder / "bounds.png").read_bytes()
     save_figures(tree, folder)
     assert (folder / "bounds.png").read_bytes() == first
+
+
+@pytest.mark.parametrize("escapes", [True, False])
+def test_every_study_has_its_figures(tmp_path, escapes):
+    """Escapes are drawn only where a scenario watches them."""
+    tree = open_run(synthetic_dynamics_run(tmp_path / "run", escapes=escapes))
+    stems = ["losses", "validity", *(["escapes"] if escapes else [])]
+    names = [path.name for path in save_figures(tree, tmp_path / "figures")]
+    assert names == [f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(names)
 
 
 def test_a_failure_keeps_the_old_file_and_leaves_no_half_file(tree, tmp_path, monkeypatch):

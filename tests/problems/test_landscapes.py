@@ -463,7 +463,7 @@ def test_distance_has_a_unit_gradient_away_from_the_minima(name):
     [
         (lambda: Quadratic(jnp.array([1.0, -1.0])), "eigenvalues must not be negative"),
         (lambda: Quadratic(jnp.zeros(2)), "nor all zero"),
-        (lambda: Sphere(0.0), "modulus must be positive, got 0"),
+        (lambda: Sphere(0.0), "modulus must be a positive finite number, got 0"),
         (lambda: DoubleWell(-1.0), "height must be a positive finite number"),
         (lambda: DoubleWell(1.0, 0.0), "transverse must be a positive finite number"),
         (lambda: PeriodicWells(1.0, 0), "period must be a positive finite number"),
