@@ -8,7 +8,7 @@ from sgdsim.bounds import CERTIFICATES
 from sgdsim.dynamics import step_times
 from sgdsim.ensemble import Ensemble
 from sgdsim.runs._prepare import Setting, Values, convexity_radii
-from sgdsim.runs._provenance import common_attributes, recorded_steps
+from sgdsim.runs._provenance import claim_coordinates, common_attributes, recorded_steps
 from sgdsim.scenario import StagnationScenario
 from sgdsim.stability import gradient_descent_threshold
 from sgdsim.store import RunStore
@@ -21,7 +21,6 @@ def create_store(
     schedule = scenario.ensemble
     steps = recorded_steps(scenario)
     times = step_times(ensemble.stepper, schedule.steps)
-    claims = scenario.claim
     store = RunStore.create(
         path,
         coords={
@@ -33,10 +32,7 @@ def create_store(
             "bound": list(CERTIFICATES),
             "kind": ["certificate"] * len(CERTIFICATES),
             "layer": np.arange(len(setting.centre.weights)),
-            "claim": np.arange(len(claims)),
-            "quantity": [claim.quantity for claim in claims],
-            "text": [claim.text for claim in claims],
-            "source": [claim.source for claim in claims],
+            **claim_coordinates(scenario.claim),
         },
         attrs=common_attributes(scenario, ensemble.layout),
         study=scenario.study,

@@ -17,7 +17,7 @@ from sgdsim.runs._checkpoint import load_tree, save_tree
 from sgdsim.runs._dynamics_finish import finish_dynamics
 from sgdsim.runs._output import RunPaths
 from sgdsim.runs._progress import Reporter
-from sgdsim.runs._provenance import common_attributes, recorded_steps
+from sgdsim.runs._provenance import claim_coordinates, common_attributes, recorded_steps
 from sgdsim.runs._signals import StopRequest
 from sgdsim.runs._study import StudyRun
 from sgdsim.runs._validity import build_validity_prober, probe_validity
@@ -187,7 +187,6 @@ def _create_store(run: DynamicsRun) -> RunStore:
     scenario, schedule = run.scenario, run.schedule
     steps = recorded_steps(scenario)
     rates = np.array([process.dynamics.learning_rate for process in scenario.process])
-    claims = scenario.claim
     store = RunStore.create(
         run.paths.partial,
         coords={
@@ -201,10 +200,7 @@ def _create_store(run: DynamicsRun) -> RunStore:
             ),
             "rank": np.arange(scenario.validity.eigenvalues),
             "coordinate": np.arange(run.bench.coordinates),
-            "claim": np.arange(len(claims)),
-            "quantity": [claim.quantity for claim in claims],
-            "text": [claim.text for claim in claims],
-            "source": [claim.source for claim in claims],
+            **claim_coordinates(scenario.claim),
         },
         attrs=common_attributes(scenario, run.layout),
         study=scenario.study,

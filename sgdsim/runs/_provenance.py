@@ -4,13 +4,14 @@ import datetime as dt
 import importlib.metadata
 import json
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from sgdsim.ensemble import Layout
-from sgdsim.scenario import Scenario
+from sgdsim.scenario import Claim, Scenario
 
 _LIBRARIES = (
     "sgdsim",
@@ -49,6 +50,16 @@ def common_attributes(scenario: Scenario, layout: Layout) -> dict[str, Any]:
         "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "creation_library": "sgdsim",
         **provenance(layout),
+    }
+
+
+def claim_coordinates(claims: Sequence[Claim]) -> dict[str, Any]:
+    """Coordinates of the claims of a scenario."""
+    return {
+        "claim": np.arange(len(claims)),
+        "quantity": [claim.quantity for claim in claims],
+        "text": [claim.text for claim in claims],
+        "source": [claim.source for claim in claims],
     }
 
 
