@@ -145,8 +145,10 @@ class SDE(AbstractStepper):
 
 def _advance(solver: diffrax.AbstractSolver, terms: Any, state: PyTree) -> tuple:
     """Take one step of the integer clock."""
-    memory = solver.init(terms, 0.0, 1.0, state, None)
-    return solver.step(terms, 0.0, 1.0, state, None, memory, False)
+    # Times of another precision than theta would promote it.
+    start, stop = jnp.asarray([0.0, 1.0], jax.tree.leaves(state)[0].dtype)
+    memory = solver.init(terms, start, stop, state, None)
+    return solver.step(terms, start, stop, state, None, memory, False)
 
 
 def gaussian_sgd(learning_rate: Number, noise: AbstractGradientNoise) -> SDE:

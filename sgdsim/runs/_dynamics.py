@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Key, PyTree
 
 from sgdsim._errors import ScenarioError
 from sgdsim.dynamics import AbstractStepper, build_stepper, step_times
@@ -66,9 +66,11 @@ class DynamicsRun(StudyRun[DynamicsScenario]):
         for process in scenario.process:
             try:
                 stepper = build_stepper(process.dynamics, bench.theta)
+                stepper = cast(stepper, jnp.dtype(scenario.compute.precision))
+                _rehearse(stepper, bench)
             except ValueError as error:
                 raise ScenarioError(f"process {process.name!r}: {error}") from error
-            steppers.append(cast(stepper, jnp.dtype(scenario.compute.precision)))
+            steppers.append(stepper)
         return cls(scenario, bench, steppers)
 
     @classmethod
@@ -180,6 +182,16 @@ class DynamicsRun(StudyRun[DynamicsScenario]):
         self.store.write("dynamics", values, self._here)
         where = self.position._asdict()
         save_tree(self.paths.checkpoint, self.state, self.scenario.digest(), **where)
+
+
+def _rehearse(stepper: AbstractStepper, bench: Workbench) -> None:
+    """Trace one step, so that what a process refuses to do is known before the first one runs."""
+
+    def step(key: Key[Array, ""], theta: PyTree) -> PyTree:
+        randomness = stepper.draw(key, jnp.asarray(0, jnp.int32), bench.problem, theta)
+        return stepper.step(bench.problem, stepper.start(bench.problem, theta), randomness)[0]
+
+    jax.eval_shape(step, jax.random.key(0), bench.theta)
 
 
 def _create_store(run: DynamicsRun) -> RunStore:

@@ -1,6 +1,7 @@
 """After the last step of a dynamics study: means, verdicts on the SDE, escapes, claims."""
 
 import json
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,7 +14,7 @@ from sgdsim.runs._output import RunPaths
 from sgdsim.runs._processes import mean_over_trajectories, print_processes
 from sgdsim.runs._progress import Reporter
 from sgdsim.runs._workbench import Workbench
-from sgdsim.scenario import DynamicsScenario, Sgd, Svag
+from sgdsim.scenario import Dynamics, DynamicsScenario, Sgd, Svag
 from sgdsim.stability import SdeProbes, SdeValidity, SvagTest, judge_sde, svag_sweep_test
 from sgdsim.store import RunStore, open_run
 
@@ -113,9 +114,7 @@ def _svag_sweep(scenario: DynamicsScenario, dynamics: xr.Dataset, number: int) -
     sweep = {}
     for process in scenario.process:
         other = process.dynamics
-        if not isinstance(other, Sgd | Svag) or other.learning_rate != table.learning_rate:
-            continue
-        if other.batch_size != getattr(table, "batch_size", None):
+        if not isinstance(other, Sgd | Svag) or _all_but_l(other) != _all_but_l(table):
             continue
         late = dynamics["late_loss"].sel(process=process.name)
         count = int(late.notnull().sum())
@@ -128,6 +127,19 @@ def _svag_sweep(scenario: DynamicsScenario, dynamics: xr.Dataset, number: int) -
         return None
     values, stderrs = zip(*sweep.values(), strict=True)
     return svag_sweep_test(values, stderrs, list(sweep), name="late mean loss")
+
+
+def _all_but_l(table: Dynamics) -> tuple[Any, ...]:
+    """List what SVAG and the process that it is a sweep for have in common."""
+    noise = getattr(table, "noise", table)  # Gaussian noise says itself how rows are drawn
+    return (
+        table.learning_rate,
+        getattr(table, "batch_size", None),
+        getattr(noise, "replacement", True),
+        table.weight_decay,
+        table.schedule,
+        table.projection,
+    )
 
 
 def _gauges(dynamics: xr.Dataset, verdicts: list[SdeValidity | None]) -> dict[str, np.ndarray]:

@@ -44,12 +44,13 @@ def print_processes(tree: xr.DataTree, paths: RunPaths, console: Console) -> Non
         table.add_column("mean escape time")
     for name in dynamics["process"].values:
         one = dynamics.sel(process=name)
+        gauge = float(one["sde_gauge"].max())
         row = [
             escape(str(name)),
             f"{float(one['learning_rate']):g}",
             f"{float(late.sel(process=name)):.5g} +- {float(stderr.sel(process=name)):.2g}",
             str(int((one["status"] == 2).sum())),
-            f"{float(one['sde_gauge'].max()):.3g}",
+            "-" if np.isnan(gauge) else f"{gauge:.3g}",
         ]
         if escapes:
             low, high = float(one["mean_escape_time_low"]), float(one["mean_escape_time_high"])

@@ -88,7 +88,8 @@ def _failing(gauges: SdeGauges, tolerance: float) -> str:
     later = failure[first:][failure[first:] >= Failure.NONE] > Failure.NONE
     share = ""
     if not np.all(later):
-        share = f" (at {_count(int(np.sum(later)))} of the {_count(later.size)} probes judged from there on)"
+        failed, judged = _count(int(np.sum(later))), _count(later.size)
+        share = f" (at {failed} of the {judged} probes judged from there on)"
     since = f"from step {_count(gauges.step[first])} on"
     kind = Failure(int(failure[first]))
     worst = Failure(int(np.max(failure)))

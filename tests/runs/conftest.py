@@ -1,4 +1,4 @@
-"""A tiny version of the main job, run as a user runs it."""
+"""Tiny versions of the built-in scenarios, run as a user runs them."""
 
 import os
 import subprocess
@@ -19,6 +19,68 @@ TINY = [
     "convexity.eigenvectors=2",
     "convexity.radii=3",
 ]
+#: With one substep the SDE and SVAG are Gaussian SGD and SGD; so they are at the small rate.
+SIDE_BY_SIDE = [
+    "problem.data.training=60",
+    "problem.data.reference=40",
+    "problem.model.hidden=[4]",
+    "ensemble.trajectories=5",
+    "ensemble.steps=20",
+    "ensemble.record_every=5",
+    "ensemble.chunk_steps=10",
+    "validity.trajectories=2",
+    "validity.eigenvalues=3",
+    "process.2.dynamics.l=1",
+    "process.3.dynamics.substeps=1",
+]
+ESCAPING = [
+    "ensemble.trajectories=64",
+    "ensemble.steps=400",
+    "ensemble.record_every=20",
+    "ensemble.chunk_steps=200",
+    "validity.eigenvalues=2",
+]
+#: Processes with and without memory on few rows; compiled in no time.
+MEMORIES = """study = "dynamics"
+name = "memories"
+title = "A title [with brackets]"
+[problem]
+kind = "classification"
+ridge = 0.01
+[problem.data]
+kind = "digits"
+training = 40
+reference = 20
+split_seed = 0
+[problem.model]
+kind = "softmax"
+[start]
+kind = "random"
+[ensemble]
+trajectories = 3
+steps = 8
+record_every = 2
+chunk_steps = 4
+seed = 0
+[validity]
+trajectories = 2
+eigenvalues = 2
+[[process]]
+name = "SGD [/plain]"
+dynamics = { kind = "sgd", learning_rate = 0.1, batch_size = 8 }
+[[process]]
+name = "heavy ball"
+dynamics = { kind = "heavy_ball", learning_rate = 0.05, batch_size = 8, momentum = 0.9 }
+[[process]]
+name = "Adam"
+dynamics = { kind = "adam", learning_rate = 0.01, batch_size = 8 }
+[[claim]]
+quantity = "loss_difference"
+processes = ["SGD [/plain]", "Adam"]
+at_most = 1e6
+text = "A claim [/with] brackets."
+source = "s"
+"""
 
 
 def _command(*arguments: str) -> list[str]:
@@ -26,7 +88,11 @@ def _command(*arguments: str) -> list[str]:
 
 
 def _tiny(name: str, out: Path, *settings: str) -> list[str]:
-    chosen = [part for setting in (*TINY, *settings) for part in ("--set", setting)]
+    return _run(name, out, *TINY, *settings)
+
+
+def _run(name: str, out: Path, *settings: str) -> list[str]:
+    chosen = [part for setting in settings for part in ("--set", setting)]
     return _command("run", name, "--out", str(out), *chosen)
 
 
@@ -67,3 +133,29 @@ def finished(
     """An uninterrupted tiny run of the main job."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     return out, finish(_tiny("stagnation", out))
+
+
+@pytest.fixture(scope="session")
+def side_by_side(
+    tmp_path_factory: pytest.TempPathFactory, finish: Callable[..., subprocess.CompletedProcess]
+) -> tuple[Path, subprocess.CompletedProcess]:
+    """A tiny run of dynamics-digits."""
+    out = tmp_path_factory.mktemp("runs") / "side-by-side"
+    return out, finish(_run("dynamics-digits", out, *SIDE_BY_SIDE))
+
+
+@pytest.fixture(scope="session")
+def escaping(
+    tmp_path_factory: pytest.TempPathFactory, finish: Callable[..., subprocess.CompletedProcess]
+) -> tuple[Path, subprocess.CompletedProcess]:
+    """A tiny run of double-well."""
+    out = tmp_path_factory.mktemp("runs") / "escaping"
+    return out, finish(_run("double-well", out, *ESCAPING))
+
+
+@pytest.fixture(scope="session")
+def memories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scenario file of three processes, two of them with memory."""
+    file = tmp_path_factory.mktemp("scenario") / "memories.toml"
+    file.write_text(MEMORIES)
+    return file

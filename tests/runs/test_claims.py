@@ -131,9 +131,7 @@ def test_without_an_escape_there_is_no_escape_time(processes):
     """The estimate is then infinite, which must not fulfil a claim of long times."""
     name = str(processes["dynamics"]["process"].values[0])
     processes["dynamics"]["mean_escape_time"][0] = np.inf
-    values = evaluate_claims(
-        processes, [claim_of("escape_time_over_exact", name, at_least=0.5)]
-    )
+    values = evaluate_claims(processes, [claim_of("escape_time_over_exact", name, at_least=0.5)])
     assert np.isnan(values["measured"]).all()
     assert values["holds"].tolist() == [0]
 
