@@ -35,7 +35,7 @@ def extra_observables(problem, theta):
 @pytest.fixture(scope="module")
 def make_ensemble(quadratic):
     """Build an ensemble on the quadratic; keywords replace single numbers."""
-    from sgdsim.dynamics import MinibatchNoise, gaussian_sgd
+    from sgdsim.dynamics import SDE, MinibatchNoise
     from sgdsim.ensemble import Ensemble, Layout, Schedule, no_observables
     from sgdsim.stagnation import Ball
 
@@ -46,6 +46,7 @@ def make_ensemble(quadratic):
             "problem": default_problem,
             "eta": 0.4,
             "batch": 1.0,
+            "substeps": 1,
             "radius": 0.7,
             "steps": 60,
             "record_every": 5,
@@ -55,7 +56,7 @@ def make_ensemble(quadratic):
             "observed": False,
             "dtype": "float64",
         } | changes
-        stepper = gaussian_sgd(settings["eta"], MinibatchNoise(settings["batch"]))
+        stepper = SDE(settings["eta"], MinibatchNoise(settings["batch"]), settings["substeps"])
         return Ensemble(
             settings["problem"].astype(settings["dtype"]),
             stepper,
