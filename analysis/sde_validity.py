@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sgdsim.plotting import plot_discrepancy, plot_validity, write_figure
@@ -49,23 +50,33 @@ def main(store: Path, out: Path, reference: str = "sgd") -> None:
             f"{store} is a {tree.attrs['study']} run; give a run of the dynamics study."
         )
     console = Console()
-    table = Table(title=str(tree.attrs["title"]), title_justify="left")
+    caption = (
+        "gauge: eta*lambda_max/2; var. ratio: stationary variance of SGD over that of the SDE; K: "
+        "mean-square gauges, unstable from 1 on; kurtosis: excess of the noise of a batch; all at "
+        "their largest"
+    )
+    table = Table(
+        title=escape(str(tree.attrs["title"])),
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+    )
     for column in (
         "process",
         "eta",
-        "eta*lambda/2",
-        "variance ratio",
-        "K of SGD",
-        "K of the SDE",
-        "excess kurtosis",
+        "gauge",
+        "var. ratio",
+        "K SGD",
+        "K SDE",
+        "kurtosis",
         "late mean loss",
     ):
         table.add_column(column)
     for row in rows(tree):
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
     for name, sentence in json.loads(tree.attrs["verdicts"]).items():
-        console.print(f"{name}: {sentence}", soft_wrap=True, highlight=False)
+        console.print(f"{name}: {sentence}", soft_wrap=True, highlight=False, markup=False)
     figures = {"validity": plot_validity(tree), "discrepancy": plot_discrepancy(tree, reference)}
     for name, figure in figures.items():
         for path in write_figure(figure, out, name):

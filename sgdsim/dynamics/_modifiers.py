@@ -27,6 +27,10 @@ class AbstractModifier(AbstractStepper):
     # That of the stepper inside; a class variable, so that constructors do not ask for it.
     learning_rate: ClassVar[Any] = property(lambda self: self.stepper.learning_rate)
 
+    def check(self, problem, theta):
+        """Check the stepper inside."""
+        self.stepper.check(problem, theta)
+
     def start(self, problem, theta):
         """Start as the stepper inside does."""
         return self.stepper.start(problem, theta)
@@ -67,7 +71,7 @@ class WeightDecay(AbstractModifier):
 
     def __check_init__(self):
         check_positive("rate", self.rate)
-        _refuse_schedule_inside(self)
+        refuse_schedule_inside(self)
 
     def step(self, problem, iterate, randomness):
         """Take the step inside and shrink the parameters of before."""
@@ -112,7 +116,7 @@ class Langevin(AbstractModifier):
 
     def __check_init__(self):
         check_positive("inverse_temperature", self.inverse_temperature)
-        _refuse_schedule_inside(self)
+        refuse_schedule_inside(self)
 
     def draw(self, key, step, problem, theta):
         """Draw for the stepper inside and one standard normal per parameter."""
@@ -181,7 +185,7 @@ class Scheduled(AbstractModifier):
     schedule: Callable
 
     def __check_init__(self):
-        _refuse_schedule_inside(self)
+        refuse_schedule_inside(self)
 
     def draw(self, key, step, problem, theta):
         """Evaluate the schedule and draw for the stepper inside."""
@@ -217,7 +221,7 @@ def step_times(stepper: AbstractStepper, steps: int) -> Float[np.ndarray, " time
     return np.append(0.0, np.cumsum(rates))
 
 
-def _refuse_schedule_inside(modifier: AbstractModifier) -> None:
+def refuse_schedule_inside(modifier: AbstractModifier) -> None:
     """Refuse what would use ``eta`` itself but not see the scheduled one."""
     stepper, name = modifier.stepper, type(modifier).__name__
     while isinstance(stepper, AbstractModifier):

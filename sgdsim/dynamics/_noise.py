@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from sgdsim._checks import check_positive
+from sgdsim._checks import check_positive, known_number
 from sgdsim._typing import Number
 from sgdsim.dynamics._per_sample import per_sample_square_norms, per_sample_variances
 from sgdsim.dynamics._random import normal_like, step_normal
@@ -41,6 +41,9 @@ class AbstractGradientNoise(eqx.Module):
 
     additive: ClassVar[bool] = False
     brownian: ClassVar[bool] = True
+
+    def check(self, problem: Problem, theta: PyTree) -> None:
+        """Refuse, before anything is traced, a problem or parameters that do not fit."""
 
     def draw(
         self, key: Key[Array, ""], counter: Int[Array, ""], problem: Problem, theta: PyTree
@@ -150,6 +153,10 @@ class MinibatchNoise(AbstractGradientNoise):
     def __check_init__(self):
         check_positive("batch_size", self.batch_size)
 
+    def check(self, problem, theta):
+        """Refuse more rows than there are, without replacement."""
+        self.equivalent_batch_size(problem.n)
+
     def draw(self, key, counter, problem, theta):
         """Draw one standard normal per row."""
         return step_normal(key, counter, (problem.n,), jax.tree.leaves(theta)[0].dtype)
@@ -204,7 +211,8 @@ class MinibatchNoise(AbstractGradientNoise):
         size = jnp.asarray(self.batch_size, dtype)
         if self.replacement:
             return size
-        if isinstance(self.batch_size, int | float) and self.batch_size > n:
+        known = known_number(self.batch_size)
+        if known is not None and known > n:
             raise ValueError(
                 f"batch_size = {self.batch_size} rows cannot be drawn without replacement from "
                 f"{n} rows; take at most {n}, or replacement=True."

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from sgdsim._checks import check_positive
+from sgdsim._checks import check_count, check_positive
 from sgdsim._typing import Number
 from sgdsim.curvature import lanczos, random_direction
 from sgdsim.dynamics._noise import AbstractGradientNoise, MinibatchNoise
@@ -119,12 +119,16 @@ class LowRankNoise(AbstractGradientNoise):
 
     def __check_init__(self):
         check_positive("batch_size", self.batch_size)
-        check_positive("rank", self.rank)
+        check_count("rank", self.rank)
         if self.products is not None and self.products < self.rank:
             raise ValueError(
                 f"products = {self.products} cannot resolve rank = {self.rank} eigenpairs; give "
                 "at least as many products, or leave it out."
             )
+
+    def check(self, problem, theta):
+        """Refuse a rank that is not below the number of parameters."""
+        self._check_rank(theta)
 
     def draw(self, key, counter, problem, theta):
         """Draw one standard normal per parameter."""
@@ -151,13 +155,18 @@ class LowRankNoise(AbstractGradientNoise):
         variances = top.rest + jnp.einsum("k,kp->p", excess, jnp.square(top.vectors))
         return ravel_pytree(theta)[1](variances)
 
-    def _top(self, problem: Problem, theta: PyTree) -> "_Top":
+    def _check_rank(self, theta: PyTree) -> int:
+        """Give the number of parameters, after the check."""
         size = sum(leaf.size for leaf in jax.tree.leaves(theta))
         if self.rank >= size:
             raise ValueError(
                 f"rank = {self.rank} leaves nothing to approximate with {size} parameters; take "
                 "a smaller rank, or MinibatchNoise."
             )
+        return size
+
+    def _top(self, problem: Problem, theta: PyTree) -> "_Top":
+        size = self._check_rank(theta)
         minibatch = MinibatchNoise(self.batch_size)
         product = minibatch.covariance(problem, theta)
         # One product turns the start towards the range of the covariance.

@@ -163,6 +163,10 @@ class ConstantNoise(AbstractGradientNoise):
         columns = jnp.asarray(vectors[:, kept] * np.sqrt(values[kept]), flat.dtype)
         return cls(jax.vmap(unravel, in_axes=1, out_axes=-1)(columns))
 
+    def check(self, problem, theta):
+        """Refuse a factor that does not fit the parameters."""
+        self._factor(theta)
+
     def draw(self, key, counter, problem, theta):
         """Draw one standard normal per column of the factor."""
         first = jax.tree.leaves(self._factor(theta))[0]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from sgdsim._checks import known_number
 from sgdsim._typing import Number
 from sgdsim.dynamics._noise import AbstractGradientNoise
 
@@ -34,6 +35,10 @@ class AbstractHeavyTailedNoise(AbstractGradientNoise):
                 f"{type(self).__name__} makes a Gaussian model heavy-tailed, but "
                 f"{type(self.base).__name__} already is; give a Gaussian one."
             )
+
+    def check(self, problem, theta):
+        """Check the Gaussian model."""
+        self.base.check(problem, theta)
 
     @property
     def additive(self):
@@ -108,10 +113,10 @@ class StudentNoise(AbstractHeavyTailedNoise):
 
     def __check_init__(self):
         self._check_base()
-        degrees = self.degrees
-        if isinstance(degrees, int | float) and not (math.isfinite(degrees) and degrees > 2):
+        degrees = known_number(self.degrees)
+        if degrees is not None and not (math.isfinite(degrees) and degrees > 2):
             raise ValueError(
-                f"degrees must be a finite number above 2, got {degrees!r}: with fewer degrees of "
+                f"degrees must be a finite number above 2, got {self.degrees!r}: with fewer degrees of "
                 "freedom the noise has no covariance; take StableNoise for that."
             )
 
@@ -178,7 +183,8 @@ class StableNoise(AbstractHeavyTailedNoise):
 
     def __check_init__(self):
         self._check_base()
-        if isinstance(self.alpha, int | float) and not 1 < self.alpha < 2:
+        alpha = known_number(self.alpha)
+        if alpha is not None and not 1 < alpha < 2:
             raise ValueError(
                 f"alpha must lie strictly between 1 and 2, got {self.alpha!r}: at 2 the noise is "
                 "the Gaussian model itself, at 1 and below it has no mean and is no noise of a "

@@ -36,6 +36,10 @@ class AbstractOutputNoise(AbstractGradientNoise):
         """Multiply the normals by ``A_i``, the identity unless a model says otherwise."""
         return normals
 
+    def check(self, problem, theta):
+        """Refuse a problem without outputs, or whose outputs are not rows."""
+        jax.eval_shape(lambda point: self.trace(problem, point), theta)
+
     def draw(self, key, counter, problem, theta):
         """Draw one standard normal per output of every row."""
         outputs = jax.eval_shape(self._loss(problem).outputs, theta, problem.data)

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from sgdsim._checks import check_positive
+from sgdsim._checks import check_positive, known_number
 from sgdsim._typing import Number
-from sgdsim.dynamics._modifiers import AbstractModifier
+from sgdsim.dynamics._modifiers import AbstractModifier, refuse_schedule_inside
 from sgdsim.dynamics._steppers import AbstractStepper, Iterate
 from sgdsim.problems import squared_norm
 
@@ -78,8 +78,8 @@ class BoxProjection(AbstractProjection):
     high: Number
 
     def __check_init__(self):
-        known = isinstance(self.low, int | float) and isinstance(self.high, int | float)
-        if known and not self.low < self.high:
+        low, high = known_number(self.low), known_number(self.high)
+        if low is not None and high is not None and not low < high:
             raise ValueError(f"a box needs low < high, got low={self.low!r}, high={self.high!r}.")
 
     def __call__(self, theta):
@@ -136,7 +136,7 @@ class Projected(AbstractModifier):
     Parameters
     ----------
     stepper
-        What moves; momentum is not projected.
+        What moves; momentum is not projected. A :class:`Scheduled` goes outside, not inside.
     projection
         Projection ``P``.
 
@@ -150,6 +150,9 @@ class Projected(AbstractModifier):
 
     stepper: AbstractStepper
     projection: AbstractProjection
+
+    def __check_init__(self):
+        refuse_schedule_inside(self)
 
     def step(self, problem, iterate, randomness):
         """Take the step inside and project."""

@@ -5,15 +5,27 @@ values, and other numbers need no other compilation.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from sgdsim._checks import check_positive
+from sgdsim._checks import check_not_negative, check_positive
 from sgdsim._typing import Number
 
 Step = Int[Array, ""] | int
+
+
+def _integers(values: Any) -> Int[Array, " jumps"]:
+    array = jnp.asarray(values)
+    if not jnp.issubdtype(array.dtype, jnp.integer) and array.size:
+        raise ValueError(f"boundaries must be integers, the numbers of steps, got {values!r}.")
+    return array.astype(jnp.int32)
+
+
+def _floats(values: Any) -> Float[Array, " jumps"]:
+    return jnp.asarray(values, float)
 
 
 class AbstractSchedule(eqx.Module):
@@ -57,7 +69,7 @@ class LinearDecay(AbstractSchedule):
     Parameters
     ----------
     initial, final
-        ``a`` and ``b``.
+        ``a`` and ``b``; the last one may be zero.
     steps
         ``T``.
 
@@ -74,6 +86,7 @@ class LinearDecay(AbstractSchedule):
 
     def __check_init__(self):
         check_positive("initial", self.initial)
+        check_not_negative("final", self.final)
         check_positive("steps", self.steps)
 
     def __call__(self, step):
@@ -94,7 +107,7 @@ class CosineDecay(AbstractSchedule):
     steps
         ``T``.
     final
-        ``b``.
+        ``b``; it may be zero.
 
     Notes
     -----
@@ -113,6 +126,7 @@ class CosineDecay(AbstractSchedule):
 
     def __check_init__(self):
         check_positive("initial", self.initial)
+        check_not_negative("final", self.final)
         check_positive("steps", self.steps)
 
     def __call__(self, step):
@@ -177,11 +191,17 @@ class Piecewise(AbstractSchedule):
     """
 
     initial: Number
-    boundaries: Int[Array, " jumps"]
-    factors: Float[Array, " jumps"]
+    boundaries: Int[Array, " jumps"] = eqx.field(converter=_integers)
+    factors: Float[Array, " jumps"] = eqx.field(converter=_floats)
 
     def __check_init__(self):
         check_positive("initial", self.initial)
+        shapes = self.boundaries.shape, self.factors.shape
+        if shapes[0] != shapes[1] or len(shapes[0]) != 1:
+            raise ValueError(
+                f"boundaries and factors must be two lists of one length, got the shapes "
+                f"{shapes[0]} and {shapes[1]}."
+            )
 
     def __call__(self, step):
         """Multiply the factors of the boundaries that were reached."""

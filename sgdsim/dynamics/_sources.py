@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from sgdsim._checks import check_positive
+from sgdsim._checks import check_count, check_positive
 from sgdsim._typing import Number
 from sgdsim.dynamics._noise import AbstractGradientNoise
 from sgdsim.dynamics._random import step_normal
@@ -14,12 +14,17 @@ from sgdsim.problems import OutputLoss, Problem
 # Batches have a stream of their own below the key of the step. JAX draws them from the first two
 # children of a key, and those are the keys of the normals of the first two leaves of theta.
 _BATCHES = 0x62617463
+# The noise of labels, below the key of the trajectory: models of gradient noise use that itself.
+_LABELS = 0x6C61626C
 # Noise on top of a source that may be noisy itself has one below the key of the trajectory.
 _ADDED = 0x61646465
 
 
 class AbstractGradientSource(eqx.Module):
     """An estimate of the gradient of the empirical risk; concrete classes are final."""
+
+    def check(self, problem: Problem, theta: PyTree) -> None:
+        """Refuse, before anything is traced, a problem or parameters that do not fit."""
 
     def draw(
         self, key: Key[Array, ""], step: Int[Array, ""], problem: Problem, theta: PyTree
@@ -61,7 +66,7 @@ class MinibatchGradient(AbstractGradientSource):
     Parameters
     ----------
     batch_size
-        Rows per batch.
+        Rows per batch, at most those of the problem.
     replacement
         Draw rows independently (covariance ``C/B``) or without replacement within the batch
         (covariance ``C/B * (n-B)/(n-1)``).
@@ -71,7 +76,17 @@ class MinibatchGradient(AbstractGradientSource):
     replacement: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
-        check_positive("batch_size", self.batch_size)
+        check_count("batch_size", self.batch_size)
+
+    def check(self, problem, theta):
+        """Refuse a batch of more rows than there are."""
+        if self.batch_size > problem.n:
+            raise ValueError(
+                f"a batch of {self.batch_size} rows cannot be drawn "
+                f"{'' if self.replacement else 'without replacement '}from {problem.n} rows: it "
+                f"would cost more than the full gradient; take at most {problem.n}, or all rows "
+                "by gradient descent."
+            )
 
     def draw(self, key, step, problem, theta):
         """Rows of the batch."""
@@ -101,6 +116,10 @@ class GaussianGradient(AbstractGradientSource):
 
     noise: AbstractGradientNoise
 
+    def check(self, problem, theta):
+        """Check the noise."""
+        self.noise.check(problem, theta)
+
     def draw(self, key, step, problem, theta):
         """Draw the normals of the noise."""
         return self.noise.draw(key, step, problem, theta)
@@ -123,6 +142,11 @@ class NoisyGradient(AbstractGradientSource):
 
     source: AbstractGradientSource
     noise: AbstractGradientNoise
+
+    def check(self, problem, theta):
+        """Check both."""
+        self.source.check(problem, theta)
+        self.noise.check(problem, theta)
 
     def draw(self, key, step, problem, theta):
         """Draw for both; the source shares its stream with other steppers of the same key."""
@@ -176,14 +200,20 @@ class LabelNoiseGradient(AbstractGradientSource):
     replacement: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
-        check_positive("batch_size", self.batch_size)
+        check_count("batch_size", self.batch_size)
         check_positive("std", self.std)
+
+    def check(self, problem, theta):
+        """Refuse a problem without outputs, and a batch of more rows than there are."""
+        _output_loss(problem)
+        MinibatchGradient(self.batch_size, self.replacement).check(problem, theta)
 
     def draw(self, key, step, problem, theta):
         """Rows of the batch and standard normals, one per row and output."""
         outputs = jax.eval_shape(_output_loss(problem).outputs, theta, problem.data)
         rows = MinibatchGradient(self.batch_size, self.replacement).draw(key, step, problem, theta)
         shape = (self.batch_size, *outputs.shape[1:])
+        key = jax.random.fold_in(key, _LABELS)
         return rows, step_normal(key, step, shape, outputs.dtype)
 
     def gradient(self, problem, theta, randomness):

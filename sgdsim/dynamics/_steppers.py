@@ -48,6 +48,12 @@ class AbstractStepper(eqx.Module):
 
     learning_rate: eqx.AbstractVar[Number]
 
+    def check(self, problem: Problem, theta: PyTree) -> None:
+        """Refuse, before anything is traced, a problem or parameters that do not fit.
+
+        The ensemble calls it once, at its start, with the numbers themselves.
+        """
+
     def start(self, problem: Problem, theta: PyTree) -> Iterate:
         """Iterate at step 0."""
         return Iterate(theta)
@@ -102,6 +108,10 @@ class Descent(AbstractStepper):
 
     def __check_init__(self):
         check_positive("learning_rate", self.learning_rate)
+
+    def check(self, problem, theta):
+        """Check where the gradients come from."""
+        self.source.check(problem, theta)
 
     def start(self, problem, theta):
         """Start with the empty memory of the rule."""

@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from sgdsim._checks import check_positive
+from sgdsim._checks import check_count, check_positive
 from sgdsim._typing import Number
 from sgdsim.dynamics._sources import MinibatchGradient
 from sgdsim.dynamics._steppers import AbstractStepper, Iterate, descend
+
+# Streams of the first and the second batches of the substeps.
+_FIRST, _SECOND = 0x66697273, 0x7365636F
 
 
 class SVAG(AbstractStepper):
@@ -54,21 +57,30 @@ class SVAG(AbstractStepper):
 
     def __check_init__(self):
         check_positive("learning_rate", self.learning_rate)
-        check_positive("batch_size", self.batch_size)
-        check_positive("l", self.l)
+        check_count("batch_size", self.batch_size)
+        check_count("l", self.l)
+
+    def check(self, problem, theta):
+        """Refuse a batch of more rows than there are."""
+        MinibatchGradient(self.batch_size, self.replacement).check(problem, theta)
 
     def draw(self, key, step, problem, theta):
-        """Rows of both batches of every substep, shape ``(l, 2 batch_size)``."""
+        """Rows of both batches of every substep, shape ``(l, 2 batch_size)``.
+
+        The very first batch is that of SGD in this step; all others come from streams that depend
+        on ``l``, so that none is a batch of another step of SGD or of another ``l``.
+        """
         source = MinibatchGradient(self.batch_size, self.replacement)
-
-        def of_substep(counter: Int[Array, ""]) -> Int[Array, " rows"]:
-            first = source.draw(key, counter, problem, theta)
-            second_stream = jax.random.fold_in(key, counter)
-            second = source.draw(second_stream, jnp.asarray(1), problem, theta)
-            return jnp.concatenate([first, second])
-
         counters = step * self.l + jnp.arange(self.l, dtype=jnp.int32)
-        return jax.vmap(of_substep)(counters)
+
+        def batches(stream: int) -> Int[Array, "l rows"]:
+            of_stream = jax.random.fold_in(jax.random.fold_in(key, stream), self.l)
+            return jax.vmap(lambda counter: source.draw(of_stream, counter, problem, theta))(
+                counters
+            )
+
+        first = batches(_FIRST).at[0].set(source.draw(key, step, problem, theta))
+        return jnp.concatenate([first, batches(_SECOND)], axis=1)
 
     def step(self, problem, iterate, randomness):
         """Take the substeps one after another."""

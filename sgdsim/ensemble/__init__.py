@@ -16,6 +16,7 @@ from sgdsim.ensemble._loop import (
 )
 from sgdsim.ensemble._observe import (
     ClassificationObserver as ClassificationObserver,
+    SharpnessObserver as SharpnessObserver,
     no_observables as no_observables,
 )
 from sgdsim.ensemble._track import (

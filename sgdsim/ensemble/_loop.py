@@ -131,7 +131,14 @@ class Ensemble(eqx.Module):
     layout: Layout = eqx.field(static=True)
 
     def start(self, theta: PyTree, trajectories: int) -> EnsembleState:
-        """All trajectories at ``theta``; padded to a multiple of the device count."""
+        """All trajectories at ``theta``; padded to a multiple of the device count.
+
+        Raises
+        ------
+        ValueError
+            If the stepper does not fit the problem or the parameters.
+        """
+        self.stepper.check(self.problem, theta)
         copies = self.layout.padded(trajectories)
         stacked = jax.tree.map(lambda a: jnp.broadcast_to(a, (copies, *a.shape)), theta)
         return self.layout.place(_start(jax.tree.map(_as_array, self), stacked))

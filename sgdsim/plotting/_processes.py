@@ -44,8 +44,7 @@ def plot_losses(tree: xr.DataTree) -> Figure:
     rates = np.unique(dynamics["learning_rate"].values)
     figure, axes = new_figure(5.2 * len(rates), 4.6, 1, len(rates))
     for ax, rate in zip(axes[0], rates, strict=True):
-        chosen = dynamics.isel(process=np.flatnonzero(dynamics["learning_rate"].values == rate))
-        _draw_losses(ax, chosen)
+        _draw_losses(ax, dynamics, np.flatnonzero(dynamics["learning_rate"].values == rate))
         ax.set_title(f"learning rate {rate:g}", fontsize="medium")
         legend_below(ax)
     axes[0, 0].set_ylabel(axis_label(dynamics["mean_loss"], "mean loss"))
@@ -143,26 +142,28 @@ def plot_discrepancy(tree: xr.DataTree, reference: str) -> Figure:
     dynamics = group(tree, "dynamics")
     figure, axes = new_figure(8.0, 5.0)
     ax = axes[0, 0]
-    kinds = [str(process["dynamics"]["kind"]) for process in scenario_of(tree)["process"]]
+    tables = [process["dynamics"] for process in scenario_of(tree)["process"]]
     late = dynamics["late_loss"]
     mean, error = late.mean("trajectory").values, _stderr(late)
-    rates, gauges = dynamics["learning_rate"].values, dynamics["sde_gauge"].max("probe").values
-    others = sorted(set(kinds) - {reference})
+    gauges = dynamics["sde_gauge"].max("probe").values
+    others = sorted({str(table["kind"]) for table in tables} - {reference})
     for number, kind in enumerate(others):
         rows = []
-        for i in np.flatnonzero(np.array(kinds) == kind):
-            same = [j for j, k in enumerate(kinds) if k == reference and rates[j] == rates[i]]
-            if same:
-                j = same[0]
-                ratio = mean[i] / mean[j]
-                rows.append(
-                    (gauges[j], ratio, ratio * np.hypot(error[i] / mean[i], error[j] / mean[j]))
-                )
+        for i, j in _pairs(tables, kind, reference):
+            ratio = mean[i] / mean[j]
+            spread = ratio * np.hypot(error[i] / mean[i], error[j] / mean[j])
+            # Kinds are set apart a little, so that their error bars can be told apart.
+            rows.append((gauges[j] * 1.04**number, ratio, spread))
         if rows:
             x, y, spread = np.array(sorted(rows)).T
-            ax.errorbar(x, y, 2 * spread, fmt="o:", capsize=3, color=_COLOURS[number], label=kind)
+            colour = _COLOURS[number % len(_COLOURS)]
+            ax.errorbar(x, y, 2 * spread, fmt="o:", capsize=3, color=colour, label=kind)
     if not ax.has_data():
-        say_missing(ax, f"no process of kind {reference} to compare with")
+        say_missing(
+            ax,
+            f"no process to compare with one of kind {reference}: same learning\n"
+            "rate, batch size, schedule, projection and weight decay",
+        )
     tolerance = scenario_of(tree).get("validity", {}).get("tolerance", np.nan)
     ax.axhline(1.0, color=BLACK, lw=1)
     ax.axvspan(
@@ -178,27 +179,44 @@ def plot_discrepancy(tree: xr.DataTree, reference: str) -> Figure:
     return figure
 
 
+def _pairs(tables: list[dict], kind: str, reference: str) -> list[tuple[int, int]]:
+    """Numbers of processes of a kind, each with that of its partner of the reference kind."""
+    shared = ("learning_rate", "batch_size", "schedule", "projection", "weight_decay")
+
+    def essence(table: dict) -> list:
+        return [table.get(name) for name in shared]
+
+    return [
+        (i, j)
+        for i, table in enumerate(tables)
+        for j, other in enumerate(tables)
+        if table["kind"] == kind and other["kind"] == reference and essence(table) == essence(other)
+    ]
+
+
 def _stderr(values: xr.DataArray) -> np.ndarray:
     """Compute standard errors over the trajectories that are not NaN."""
     count = values.notnull().sum("trajectory")
     return (values.std("trajectory", ddof=1) / np.sqrt(count)).values
 
 
-def _draw_losses(ax: Axes, dynamics: xr.Dataset) -> None:
-    for number in range(dynamics.sizes["process"]):
+def _draw_losses(ax: Axes, dynamics: xr.Dataset, numbers: np.ndarray) -> None:
+    means = dynamics["mean_loss"].values[numbers]
+    known = means[np.isfinite(means)]
+    if not known.size:
+        say_missing(ax, "no loss that is finite")
+        return
+    # A logarithmic axis only where it helps: over less than a decade its ticks are hard to read.
+    logarithmic = known.min() > 0 and known.max() > 10 * known.min()
+    floor = known.min() / 2 if logarithmic else -np.inf
+    for number in numbers.tolist():
         one = dynamics.isel(process=number)
         mean, error = one["mean_loss"].values, 2 * one["mean_loss_stderr"].values
         look = _look(number, one)
         ax.plot(one["step"], mean, **look)
-        ax.fill_between(
-            one["step"], mean - error, mean + error, color=look["color"], alpha=0.2, lw=0
-        )
-    ax.set_xlabel("step")
-    means = dynamics["mean_loss"].values
-    if np.isnan(means).all():
-        say_missing(ax, "no mean loss yet")
-    elif np.nanmin(means) > 0:
-        ax.set_yscale("log")
+        low = np.maximum(mean - error, floor)
+        ax.fill_between(one["step"], low, mean + error, color=look["color"], alpha=0.2, lw=0)
+    ax.set(xlabel="step", yscale="log" if logarithmic else "linear")
 
 
 def _draw_escape_times(ax: Axes, dynamics: xr.Dataset) -> None:

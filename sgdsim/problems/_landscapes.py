@@ -14,6 +14,12 @@ from sgdsim._typing import Number
 from sgdsim.problems._problem import OutputLoss, Problem, squared_norm
 
 
+def floating(values: Any) -> Array:
+    """Array of floating-point numbers; what is floating already keeps its precision."""
+    array = jnp.asarray(values)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
 class AbstractLandscape(eqx.Module):
     """A risk in closed form with a known set of minima.
 
@@ -93,7 +99,7 @@ class Quadratic(AbstractLandscape):
     4.0
     """
 
-    eigenvalues: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
+    eigenvalues: Float[Array, " d"] = eqx.field(converter=floating)
     rotation: Float[Array, "d d"] | None = None
 
     def __check_init__(self):
@@ -218,8 +224,8 @@ class LeastSquares(AbstractLandscape):
     [3.5, 0.5]
     """
 
-    inputs: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    targets: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    inputs: Float[Array, "n d"] = eqx.field(converter=floating)
+    targets: Float[Array, " n"] = eqx.field(converter=floating)
 
     def risk(self, theta: Float[Array, " d"]) -> Float[Array, ""]:
         """Risk at ``theta``, shape (d,)."""

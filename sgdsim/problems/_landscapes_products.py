@@ -9,7 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sgdsim._typing import Number
-from sgdsim.problems._landscapes import AbstractLandscape, bisect, direction, like, norm
+from sgdsim.problems._landscapes import (
+    AbstractLandscape,
+    bisect,
+    direction,
+    floating,
+    like,
+    norm,
+)
 
 #: Weight matrices of a linear network, first layer first.
 Matrices = tuple[Float[Array, "_ _"], ...]
@@ -106,7 +113,7 @@ class DeepLinear(AbstractLandscape):
     0.5
     """
 
-    target: Float[Array, "rows cols"] = eqx.field(converter=jnp.asarray)
+    target: Float[Array, "rows cols"] = eqx.field(converter=floating)
     hidden: tuple[int, ...] = eqx.field(static=True)
 
     def __check_init__(self):

@@ -156,9 +156,7 @@ class DynamicsRun(StudyRun[DynamicsScenario]):
         settings = self.scenario.validity
         members = min(settings.trajectories, self._trajectories)
         dynamics = self.scenario.process[self.position.process].dynamics
-        prober = build_validity_prober(
-            self.bench.problem, settings.eigenvalues, getattr(dynamics, "batch_size", None)
-        )
+        prober = build_validity_prober(self.bench.problem, settings.eigenvalues, dynamics)
         theta = jax.tree.map(lambda a: a[:members], self.state.theta)
         diverged = self.state.track.diverged[:members]
         step = jnp.asarray(self.position.step, jnp.int32)

@@ -5,14 +5,16 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jax.flatten_util import ravel_pytree
 
-from sgdsim.dynamics import AbstractStepper
+from sgdsim.dynamics import AbstractStepper, step_times
 from sgdsim.runs._claims import evaluate_claims, print_claims
 from sgdsim.runs._complete import NOT_JUDGED, complete_run
 from sgdsim.runs._escapes import escape_values
 from sgdsim.runs._output import RunPaths
 from sgdsim.runs._processes import mean_over_trajectories, print_processes
 from sgdsim.runs._progress import Reporter
+from sgdsim.runs._validity import effective_batch_size
 from sgdsim.runs._workbench import Workbench
 from sgdsim.scenario import Dynamics, DynamicsScenario, Sgd, Svag
 from sgdsim.stability import SdeProbes, SdeValidity, SvagTest, judge_sde, svag_sweep_test
@@ -51,12 +53,15 @@ def finish_dynamics(
         store.write("dynamics", escape_values(scenario, bench, steppers, dynamics))
     dynamics = open_run(paths.partial)["dynamics"].to_dataset()
     verdicts = {
-        process.name: _judge(scenario, dynamics, number)
+        process.name: _judge(scenario, bench, (number, steppers[number]), dynamics)
+        if process.dynamics.kind in _PLAIN
+        else None
         for number, process in enumerate(scenario.process)
     }
     store.write("dynamics", _gauges(dynamics, list(verdicts.values())))
     sentences = {
-        name: NOT_JUDGED if verdict is None else verdict.sentence
+        name: _divergence(dynamics.sel(process=name))
+        + (NOT_JUDGED if verdict is None else verdict.sentence)
         for name, verdict in verdicts.items()
     }
     store.set_attrs({"verdicts": json.dumps(sentences)})
@@ -81,36 +86,54 @@ def _losses(dynamics: xr.Dataset) -> dict[str, np.ndarray]:
     }
 
 
-def _judge(scenario: DynamicsScenario, dynamics: xr.Dataset, number: int) -> SdeValidity | None:
-    """Judge whether the SDE describes one process; ``None`` if the question makes no sense."""
-    table = scenario.process[number].dynamics
-    if table.kind not in _PLAIN:
-        return None
-    one = dynamics.isel(process=number)
+def _divergence(one: xr.Dataset) -> str:
+    """Say how many trajectories of a process diverged; nothing if none did."""
+    steps = np.asarray(one["diverged_step"])[np.asarray(one["status"] == 2)]
+    if not steps.size:
+        return ""
+    count = f"{steps.size} of {one.sizes['trajectory']} trajectories diverged"
+    return f"{count}, the first at step {int(steps.min()):,}. "
+
+
+def _judge(
+    scenario: DynamicsScenario,
+    bench: Workbench,
+    process: tuple[int, AbstractStepper],
+    dynamics: xr.Dataset,
+) -> SdeValidity:
+    """Judge whether the SDE describes one process, given by number and stepper."""
+    number, stepper = process
+    table, one = scenario.process[number].dynamics, dynamics.isel(process=number)
     # The member with the largest sharpness at each probe stands for the ensemble.
     sharpness = one["hessian_eigenvalue"].isel(rank=0, drop=True)
     worst = sharpness.fillna(-np.inf).argmax("member")
     eigenvalues = one["hessian_eigenvalue"].isel(member=worst)
     known = eigenvalues["rank"] < int(eigenvalues.notnull().any("probe").sum())
+    eigenvalues = np.asarray(eigenvalues.transpose("probe", "rank"))[:, np.asarray(known)]
+    # Decoupled weight decay adds to every eigenvalue of the linearised step.
+    decay, size = table.weight_decay, ravel_pytree(bench.theta)[0].size
     probes = SdeProbes(
         step=np.asarray(one["probe"]),
-        sharpness=np.asarray(sharpness.isel(member=worst)),
-        eigenvalues=np.asarray(eigenvalues.transpose("probe", "rank"))[:, np.asarray(known)],
-        trace=np.asarray(one["hessian_trace"].isel(member=worst)),
+        sharpness=np.asarray(sharpness.isel(member=worst)) + decay,
+        eigenvalues=eigenvalues + decay,
+        trace=np.asarray(one["hessian_trace"].isel(member=worst)) + decay * size,
         excess_kurtosis=np.asarray(one["noise_kurtosis"].transpose("probe", "member")),
     )
+    steps = scenario.ensemble.steps
+    rates = np.diff(step_times(stepper, steps))[np.minimum(probes.step, steps - 1)]
     return judge_sde(
         probes,
-        table.learning_rate,
-        getattr(table, "batch_size", None),
+        np.maximum(rates, np.finfo(np.float64).tiny),  # a schedule may end at zero
+        effective_batch_size(table, bench.problem.n),
         tolerance=scenario.validity.tolerance,
-        svag=_svag_sweep(scenario, dynamics, number),
+        svag=_svag_sweep(scenario, dynamics, table),
     )
 
 
-def _svag_sweep(scenario: DynamicsScenario, dynamics: xr.Dataset, number: int) -> SvagTest | None:
-    """Sweep over l among the processes with the same learning rate and batch size as this one."""
-    table = scenario.process[number].dynamics
+def _svag_sweep(
+    scenario: DynamicsScenario, dynamics: xr.Dataset, table: Dynamics
+) -> SvagTest | None:
+    """Sweep over l among the processes that differ from this one in nothing else."""
     sweep = {}
     for process in scenario.process:
         other = process.dynamics
@@ -118,11 +141,10 @@ def _svag_sweep(scenario: DynamicsScenario, dynamics: xr.Dataset, number: int) -
             continue
         late = dynamics["late_loss"].sel(process=process.name)
         count = int(late.notnull().sum())
-        if count == late.size and count > 1:
-            sweep[other.l if isinstance(other, Svag) else 1] = (
-                float(late.mean()),
-                float(late.std(ddof=1)) / count**0.5,
-            )
+        spread = float(late.std(ddof=1)) if count > 1 else 0.0
+        if count == late.size and spread > 0:
+            l = other.l if isinstance(other, Svag) else 1
+            sweep[l] = float(late.mean()), spread / count**0.5
     if len(sweep) < 2:
         return None
     values, stderrs = zip(*sweep.values(), strict=True)

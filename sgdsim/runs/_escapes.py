@@ -1,6 +1,7 @@
 """Escapes from a well: measured times with intervals, beside what the theory says."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -93,13 +94,25 @@ def _predictions(
 
     origin, step = float(start[escape.coordinate]), learning_rate / substeps
     passage = functools.partial(mean_first_passage_time, potential, diffusion, origin, escape.level)
+    # Kramers speaks of the way over the saddle, which must lie between start and level.
+    over = escape.coordinate == 0 and origin < float(wells.saddle[0]) <= escape.level
+    barrier, saddle = float(wells.barrier[well]), float(wells.curvature_saddle)
     return {
-        "kramers_time": kramers_time(
-            float(wells.barrier[well]), curvature, float(wells.curvature_saddle), diffusion
+        "kramers_time": kramers_time(barrier, curvature, saddle, diffusion) if over else np.nan,
+        "exact_escape_time": _or_nan(passage),
+        # Exits are looked for once per learning rate, whatever the step of the integrator.
+        "corrected_escape_time": _or_nan(
+            functools.partial(passage, step_size=step, monitoring_step=learning_rate)
         ),
-        "exact_escape_time": passage(),
-        "corrected_escape_time": passage(step_size=step),
     }
+
+
+def _or_nan(passage: Callable[[], float]) -> float:
+    """Passage time, NaN where the theory has none: the run is over, and its data must be kept."""
+    try:
+        return passage()
+    except ValueError:
+        return np.nan
 
 
 def _white_noise(stepper: AbstractStepper) -> tuple[AbstractGradientNoise | None, int]:

@@ -32,6 +32,28 @@ def difference_in_stderrs(values: xr.DataArray, processes: Sequence[str]) -> xr.
     return (second[0] - first[0]) / np.hypot(first[1], second[1])
 
 
+def grouped_verdicts(tree: xr.DataTree) -> dict[str, str]:
+    """Verdicts in words, one for all processes of a learning rate that fail at the same probes.
+
+    They differ in the last digits only; the one with the largest gauge stands for them. All of
+    them are in the attribute ``verdicts``.
+    """
+    dynamics = tree["dynamics"].to_dataset()
+    sentences = json.loads(tree.attrs["verdicts"])
+    groups: dict[tuple, list[str]] = {}
+    for name in dynamics["process"].values.tolist():
+        one = dynamics.sel(process=name)
+        lost = int((one["status"] == 2).sum())
+        key = float(one["learning_rate"]), tuple(one["sde_valid"].values.tolist()), lost
+        groups.setdefault(key, []).append(name)
+    gauge = dynamics["sde_gauge"].max("probe").fillna(-np.inf)
+    worst = {
+        ", ".join(names): max(names, key=lambda name: float(gauge.sel(process=name)))
+        for names in groups.values()
+    }
+    return {names: sentences[name] for names, name in worst.items()}
+
+
 def print_processes(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
     """Print one row per process, the verdicts, and where the files are."""
     dynamics = tree["dynamics"].to_dataset()
@@ -57,6 +79,6 @@ def print_processes(tree: xr.DataTree, paths: RunPaths, console: Console) -> Non
             row.append(f"{float(one['mean_escape_time']):.4g} ({low:.4g} to {high:.4g})")
         table.add_row(*row)
     console.print(table)
-    for name, sentence in json.loads(tree.attrs["verdicts"]).items():
-        console.print(f"{name}: {sentence}", soft_wrap=True, highlight=False, markup=False)
+    for names, sentence in grouped_verdicts(tree).items():
+        console.print(f"{names}: {sentence}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"dataset  {paths.store}\nfigures  {paths.figures}", highlight=False)

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import PyTree
 from rich.console import Console
 from rich.progress import Progress
 
+from sgdsim._checks import check_count
 from sgdsim.dynamics import AbstractStepper
 from sgdsim.ensemble import NEVER, Ensemble, Observer, Schedule, choose_layout, no_observables
 from sgdsim.problems import Problem
@@ -63,7 +65,8 @@ def simulate(
     Raises
     ------
     ValueError
-        If ``steps`` is not a multiple of ``record_every``.
+        If ``steps`` is not a multiple of ``record_every``, the losses are not one number per row,
+        or something in ``processes`` is no stepper.
 
     Examples
     --------
@@ -83,12 +86,13 @@ def simulate(
     >>> dict(run.loss.sizes)
     {'process': 2, 'trajectory': 8, 'step': 6}
     """
-    if steps < 1 or record_every < 1 or steps % record_every:
-        raise ValueError(
-            f"steps must be a positive multiple of record_every, got {steps} and {record_every}."
-        )
-    if trajectories < 1:
-        raise ValueError(f"trajectories must be at least 1, got {trajectories}.")
+    for name, count in (("steps", steps), ("record_every", record_every)):
+        check_count(name, count)
+    check_count("trajectories", trajectories)
+    if steps % record_every:
+        raise ValueError(f"steps must be a multiple of record_every, got {steps}, {record_every}.")
+    _check_problem(problem, theta)
+    _check_processes(processes)
     if isinstance(processes, AbstractStepper):
         one = simulate(
             problem,
@@ -102,6 +106,7 @@ def simulate(
         )
         return one.isel(process=0, drop=True)
     schedule = Schedule(steps, record_every, _chunk(steps, record_every))
+    theta = jax.tree.map(jnp.asarray, theta)
     runs = []
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -131,6 +136,45 @@ def simulate(
         step=("step", np.arange(0, steps + 1, record_every), {"long_name": "step"}),
         learning_rate=("process", rates, {"long_name": "learning rate eta"}),
     )
+
+
+def _check_problem(problem: Problem, theta: PyTree) -> None:
+    """Refuse parameters and losses with which JAX would fail somewhere inside."""
+    for leaf in jax.tree.leaves(theta):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(
+                f"theta must hold floating-point arrays only, got {jnp.result_type(leaf)}; keep "
+                "other things in the loss or in the data."
+            )
+    rows = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(problem.data)}
+    if len(rows) != 1 or rows == {()}:
+        raise ValueError(
+            "all arrays of the data must have the same number of rows along their first axis, got "
+            f"{sorted(rows)}."
+        )
+    losses = jax.eval_shape(problem.per_sample_losses, theta)
+    if losses.shape != (problem.n,):
+        raise ValueError(
+            f"the losses must be one number per row, shape ({problem.n},), got {losses.shape}; a "
+            "loss that is a mean over the batch is for Problem.from_mean_loss."
+        )
+
+
+def _check_processes(processes: AbstractStepper | Mapping[str, AbstractStepper]) -> None:
+    if isinstance(processes, AbstractStepper):
+        return
+    if not isinstance(processes, Mapping) or not processes:
+        raise ValueError(
+            "processes must be a stepper or a dictionary of at least one stepper by name, got "
+            f"{type(processes).__name__}."
+        )
+    for name, stepper in processes.items():
+        if not isinstance(stepper, AbstractStepper):
+            raise ValueError(
+                f"process {name!r} must be a stepper, such as minibatch_sgd(0.1, 16), got "
+                f"{type(stepper).__name__}; an optax transformation goes into "
+                "Descent(learning_rate, source, OptaxRule(transformation))."
+            )
 
 
 def _chunk(steps: int, record_every: int) -> int:

@@ -3,11 +3,14 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from sgdsim.curvature import hessian_product, hessian_trace, lanczos, random_direction
+from sgdsim.dynamics import MinibatchNoise
 from sgdsim.problems import Problem, cast, stream
+from sgdsim.scenario import Dynamics
 from sgdsim.stability import noise_shape
 
 _DEPTH = 24
@@ -24,7 +27,8 @@ class ValidityProber(eqx.Module):
     problem
         In float64.
     batch_size
-        ``B``; ``None`` without batches.
+        ``B`` of batches with the same noise that are drawn with replacement; ``None`` without
+        noise of batches.
     eigenvalues
         How many of the largest eigenvalues are kept.
     """
@@ -56,11 +60,21 @@ class ValidityProber(eqx.Module):
         return measured
 
 
-def build_validity_prober(
-    problem: Problem, eigenvalues: int, batch_size: int | None
-) -> ValidityProber:
+def effective_batch_size(dynamics: Dynamics, rows: int) -> float | None:
+    """Size of a batch with replacement whose noise is that of a process; ``None`` without one."""
+    size: int | None = getattr(dynamics, "batch_size", None)
+    if size is None or not dynamics.draws_rows:
+        return None
+    noise = getattr(dynamics, "noise", None) or dynamics  # Gaussian noise says itself how
+    replacement = getattr(noise, "replacement", True)
+    equivalent = float(MinibatchNoise(size, replacement).equivalent_batch_size(rows))
+    return equivalent if np.isfinite(equivalent) else None
+
+
+def build_validity_prober(problem: Problem, eigenvalues: int, dynamics: Dynamics) -> ValidityProber:
     """Assemble the prober of one process."""
-    size = None if batch_size is None else jnp.asarray(float(batch_size))
+    size = effective_batch_size(dynamics, problem.n)
+    size = None if size is None else jnp.asarray(size)
     return ValidityProber(problem.astype(jnp.float64), size, eigenvalues)
 
 

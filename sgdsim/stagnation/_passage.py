@@ -31,6 +31,7 @@ def mean_first_passage_time(
     start: SupportsFloat,
     target: SupportsFloat,
     step_size: SupportsFloat = 0.0,
+    monitoring_step: SupportsFloat | None = None,
 ) -> float:
     r"""Mean time to first reach a point, in one dimension: exact, or corrected for finite steps.
 
@@ -55,6 +56,9 @@ def mean_first_passage_time(
         a and b.
     step_size
         :math:`\eta \ge 0`; zero is the Ito equation.
+    monitoring_step
+        Time between two looks at the chain, where it is not looked at after every step; the
+        overshoot is that of this time.
 
     Returns
     -------
@@ -92,9 +96,11 @@ def mean_first_passage_time(
     """
     constant, origin, end = float(diffusion), float(start), float(target)
     step = float(step_size)
+    between = step if monitoring_step is None else float(monitoring_step)
     check_positive("diffusion", constant)
-    if not (math.isfinite(step) and step >= 0):
-        raise ValueError(f"step_size must be a finite number and not negative, got {step!r}.")
+    for name, value in (("step_size", step), ("monitoring_step", between)):
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a finite number and not negative, got {value!r}.")
     if origin == end:
         return 0.0
     sign = 1.0 if end > origin else -1.0
@@ -118,7 +124,7 @@ def mean_first_passage_time(
             return step / 4 * constant * second / length**2
 
         origin, end = (x - step / 4 * slope(x) for x in (origin, end))
-        end = max(origin, end + _OVERSHOOT * length)
+    end = max(origin, end + _OVERSHOOT * math.sqrt(2 * constant * between))
 
     low = _confined_from(scaled, origin, end)
     # The logarithms cannot be more exact than the rounding of V/D itself.

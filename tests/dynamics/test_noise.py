@@ -22,13 +22,11 @@ from sgdsim.dynamics import (
     LangevinNoise,
     LowRankNoise,
     MinibatchNoise,
-    build_noise,
     gaussian_sgd,
     per_sample_square_norms,
 )
 from sgdsim.dynamics._per_sample import sum_over_rows
 from sgdsim.problems import Network, OutputLoss, Problem
-from sgdsim.scenario import StagnationScenario, load_scenario
 from sgdsim.testing._dense import (
     dense_batch_covariance,
     dense_covariance,
@@ -385,34 +383,3 @@ def test_impossible_numbers_are_refused(bad):
         MinibatchNoise(float(bad))
     with pytest.raises(ValueError, match="variance must be a positive finite number, got"):
         IsotropicNoise(float(bad))
-
-
-def noise_of_scenario(*dynamics: str):
-    table = f"dynamics={{{', '.join(dynamics)}, learning_rate=0.5}}"
-    # Without noise there is no automatic radius.
-    scenario = load_scenario("stagnation", [table, "stagnation.radius=1.0"])
-    assert isinstance(scenario, StagnationScenario)
-    return build_noise(scenario.dynamics, jnp.zeros(3))
-
-
-def test_noise_of_a_scenario():
-    gaussian = noise_of_scenario("kind='gaussian_sgd'", "batch_size=16")
-    assert isinstance(gaussian, MinibatchNoise)
-    assert float(gaussian.batch_size) == 16
-    assert gaussian.replacement
-    isotropic = noise_of_scenario(
-        "kind='sde'", "substeps=2", "noise={kind='isotropic', variance=0.25}"
-    )
-    assert isinstance(isotropic, IsotropicNoise)
-    assert float(isotropic.variance) == 0.25
-    assert noise_of_scenario("kind='gd'") is None
-
-
-@pytest.mark.parametrize("replacement", [True, False])
-def test_covariance_of_minibatch_sgd_in_a_scenario(replacement):
-    noise = noise_of_scenario(
-        "kind='sgd'", "batch_size=16", f"replacement={str(replacement).lower()}"
-    )
-    assert isinstance(noise, MinibatchNoise)
-    assert float(noise.batch_size) == 16
-    assert noise.replacement == replacement

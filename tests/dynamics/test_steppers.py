@@ -12,20 +12,15 @@ from jax.flatten_util import ravel_pytree
 from sgdsim.dynamics import (
     SDE,
     Clock,
-    Descent,
-    FullGradient,
     FusedTerm,
     IsotropicNoise,
     Iterate,
-    MinibatchGradient,
     MinibatchNoise,
     StepNoise,
-    build_stepper,
     gaussian_sgd,
     gradient_descent,
     minibatch_sgd,
 )
-from sgdsim.scenario import load_scenario
 from sgdsim.testing._dense import dense_covariance, dense_gradients, plain_gaussian_sgd
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -205,31 +200,6 @@ def test_zero_batches_and_substeps_are_refused():
         minibatch_sgd(0.1, 0)
     with pytest.raises(ValueError, match="substeps must be a positive finite number, got 0"):
         SDE(0.1, MinibatchNoise(4.0), 0)
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected", "details"),
-    [
-        ("kind='gd'", Descent, {"source": FullGradient()}),
-        (
-            "kind='sgd', batch_size=8, replacement=false",
-            Descent,
-            {"source": MinibatchGradient(8, replacement=False)},
-        ),
-        ("kind='gaussian_sgd', batch_size=8", SDE, {"substeps": 1}),
-        ("kind='sde', batch_size=8, substeps=5", SDE, {"substeps": 5}),
-    ],
-)
-def test_stepper_of_a_scenario(settings, expected, details):
-    # Without noise there is no automatic radius.
-    overrides = [f"dynamics={{{settings}, learning_rate=0.25}}", "stagnation.radius=1.0"]
-    scenario = load_scenario("stagnation", overrides)
-    stepper = build_stepper(scenario)
-    assert type(stepper) is expected
-    assert isinstance(stepper.learning_rate, jax.Array), "a number would be compiled in"
-    assert float(stepper.learning_rate) == 0.25
-    for name, value in details.items():
-        assert getattr(stepper, name) == value
 
 
 def test_single_precision_stays_single(network_problem, getkey):

@@ -317,3 +317,27 @@ def test_simulated_chains_agree_with_the_oracle_and_not_with_the_ito_equation():
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_looking_only_at_every_tenth_step(level):
+    """Against the tenth power of the one-step kernel, solved on a grid that shares no formula."""
+    diffusion, step, every = 0.1, 0.02, 10
+    nodes, weights = np.polynomial.legendre.leggauss(900)
+    x, w = 2.6 * nodes, 2.6 * weights
+    mean, variance = x - step * x * (x**2 - 1), 2 * diffusion * step
+    kernel = (
+        np.exp(-((x - mean[:, None]) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance) * w
+    )
+    seen = np.linalg.matrix_power(kernel, every)
+    before = x < level
+    inside = seen[np.ix_(before, before)]
+    times = np.linalg.solve(np.eye(before.sum()) - inside, np.full(before.sum(), every * step))
+    exact = np.interp(-1.0, x[before], times)
+    found = mean_first_passage_time(
+        lambda x: (x**2 - 1) ** 2 / 4, diffusion, -1.0, level, step, monitoring_step=every * step
+    )
+    np.testing.assert_allclose(found, exact, rtol=3e-3)
+    # Looking at every step is another question.
+    often = mean_first_passage_time(lambda x: (x**2 - 1) ** 2 / 4, diffusion, -1.0, level, step)
+    assert abs(often / exact - 1) > 1e-2
