@@ -20,8 +20,6 @@ def rows(tree: xr.DataTree) -> list[list[str]]:
     table = []
     for name in dynamics["process"].values:
         one = dynamics.sel(process=name)
-        late = one["late_loss"].dropna("trajectory")
-        error = float(late.std(ddof=1)) / max(late.size, 1) ** 0.5
         table.append(
             [
                 str(name),
@@ -31,10 +29,17 @@ def rows(tree: xr.DataTree) -> list[list[str]]:
                 _largest(one["mean_square_gauge"]),
                 _largest(one["mean_square_gauge_sde"]),
                 _largest(one["noise_kurtosis"]),
-                f"{float(late.mean()):.5g} +- {error:.2g}",
+                _mean(one["late_loss"]),
             ]
         )
     return table
+
+
+def _mean(values: xr.DataArray) -> str:
+    known = np.asarray(values)[~np.isnan(np.asarray(values))]
+    if known.size < 2:
+        return f"{known[0]:.5g}" if known.size else "-"
+    return f"{known.mean():.5g} +- {known.std(ddof=1) / known.size**0.5:.2g}"
 
 
 def _largest(values: xr.DataArray) -> str:

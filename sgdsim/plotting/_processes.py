@@ -46,7 +46,8 @@ def plot_losses(tree: xr.DataTree) -> Figure:
     for ax, rate in zip(axes[0], rates, strict=True):
         _draw_losses(ax, dynamics, np.flatnonzero(dynamics["learning_rate"].values == rate))
         ax.set_title(f"learning rate {rate:g}", fontsize="medium")
-        legend_below(ax)
+        if ax.has_data():
+            legend_below(ax)
     axes[0, 0].set_ylabel(axis_label(dynamics["mean_loss"], "mean loss"))
     trajectories = dynamics.sizes["trajectory"]
     figure.suptitle(

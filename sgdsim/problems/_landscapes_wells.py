@@ -71,7 +71,8 @@ class DoubleWell(AbstractWells):
 
     def __check_init__(self):
         check_positive("height", self.height)
-        check_positive("transverse", self.transverse)
+        if self.transverse is not None:
+            check_positive("transverse", self.transverse)
 
     def risk(self, theta: Float[Array, " d"]) -> Float[Array, ""]:
         """Risk at ``theta``, shape (1,) or (2,)."""

@@ -70,7 +70,7 @@ def print_processes(tree: xr.DataTree, paths: RunPaths, console: Console) -> Non
         row = [
             escape(str(name)),
             f"{float(one['learning_rate']):g}",
-            f"{float(late.sel(process=name)):.5g} +- {float(stderr.sel(process=name)):.2g}",
+            _with_error(float(late.sel(process=name)), float(stderr.sel(process=name))),
             str(int((one["status"] == 2).sum())),
             "-" if np.isnan(gauge) else f"{gauge:.3g}",
         ]
@@ -82,3 +82,10 @@ def print_processes(tree: xr.DataTree, paths: RunPaths, console: Console) -> Non
     for names, sentence in grouped_verdicts(tree).items():
         console.print(f"{names}: {sentence}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"dataset  {paths.store}\nfigures  {paths.figures}", highlight=False)
+
+
+def _with_error(mean: float, stderr: float) -> str:
+    """Format a mean; without trajectories there is none, with one it has no standard error."""
+    if np.isnan(mean):
+        return "-"
+    return f"{mean:.5g}" if np.isnan(stderr) else f"{mean:.5g} +- {stderr:.2g}"
