@@ -39,6 +39,7 @@ from sgdsim.dynamics._noise_probe import (
     noise_alignment as noise_alignment,
     probe_noise as probe_noise,
 )
+from sgdsim.dynamics._paths import on_one_path as on_one_path
 from sgdsim.dynamics._per_sample import per_sample_square_norms as per_sample_square_norms
 from sgdsim.dynamics._projections import (
     AbstractProjection as AbstractProjection,

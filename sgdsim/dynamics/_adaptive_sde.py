@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from sgdsim._checks import check_positive, check_weight_of_the_past
 from sgdsim._typing import Number
-from sgdsim.dynamics._brownian import draw_substeps
+from sgdsim.dynamics._brownian import check_resolution, draw_substeps
 from sgdsim.dynamics._noise import AbstractGradientNoise, Clock
 from sgdsim.dynamics._steppers import AbstractStepper, Iterate
 from sgdsim.problems import Problem
@@ -38,6 +38,8 @@ class RMSPropSDE(AbstractStepper):
         Positive.
     substeps
         ``m``; Euler steps of ``1/m`` steps, in which ``v`` moves first.
+    resolution
+        As in :class:`SDE`.
 
     Notes
     -----
@@ -59,9 +61,15 @@ class RMSPropSDE(AbstractStepper):
     decay: Number = 0.9
     epsilon: Number = 1e-8
     substeps: int = eqx.field(static=True, default=1)
+    resolution: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         _check_numbers(self, "decay")
+
+    def check(self, problem, theta):
+        """Check the noise, and that no parameter without noise would be flung away."""
+        self.noise.check(problem, theta)
+        _refuse_silent_coordinates(self, problem, theta)
 
     def start(self, problem, theta):
         """Start with the variances of the noise."""
@@ -69,13 +77,14 @@ class RMSPropSDE(AbstractStepper):
 
     def draw(self, key, step, problem, theta):
         """Draw the normals of every substep, each with a counter of its own."""
-        return draw_substeps(self.noise, key, step, problem, theta, substeps=self.substeps)
+        points = {"substeps": self.substeps, "resolution": self.resolution}
+        return draw_substeps(self.noise, key, step, problem, theta, **points)
 
     def step(self, problem, iterate, randomness):
         """Take one step of the algorithm."""
         numbers = _in_precision(iterate.theta, self.learning_rate, self.decay, self.epsilon)
         eta, decay, epsilon = numbers
-        clock = Clock(jnp.ones_like(eta) / self.substeps, jnp.ones_like(eta))
+        clock = _clock(eta, self.substeps)
 
         def substep(state: PyTree, normals: PyTree) -> tuple[PyTree, Any]:
             theta, v = state
@@ -119,6 +128,8 @@ class AdamSDE(AbstractStepper):
         Positive.
     substeps
         ``m``; Euler steps of ``1/m`` steps, in which ``m`` and ``v`` move first.
+    resolution
+        As in :class:`SDE`.
 
     Notes
     -----
@@ -141,9 +152,15 @@ class AdamSDE(AbstractStepper):
     b2: Number = 0.999
     epsilon: Number = 1e-8
     substeps: int = eqx.field(static=True, default=1)
+    resolution: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         _check_numbers(self, "b1", "b2")
+
+    def check(self, problem, theta):
+        """Check the noise, and that no parameter without noise would be flung away."""
+        self.noise.check(problem, theta)
+        _refuse_silent_coordinates(self, problem, theta)
 
     def start(self, problem, theta):
         """Start with averages of zero, like the algorithm."""
@@ -152,13 +169,14 @@ class AdamSDE(AbstractStepper):
 
     def draw(self, key, step, problem, theta):
         """Draw the normals of every substep, each with a counter of its own."""
-        return draw_substeps(self.noise, key, step, problem, theta, substeps=self.substeps)
+        points = {"substeps": self.substeps, "resolution": self.resolution}
+        return draw_substeps(self.noise, key, step, problem, theta, **points)
 
     def step(self, problem, iterate, randomness):
         """Take one step of the algorithm."""
         numbers = _in_precision(iterate.theta, self.learning_rate, self.b1, self.b2, self.epsilon)
         eta, b1, b2, epsilon = numbers
-        clock = Clock(jnp.ones_like(eta) / self.substeps, jnp.ones_like(eta))
+        clock = _clock(eta, self.substeps)
         h = clock.step_size
 
         def substep(state: PyTree, draw: PyTree) -> tuple[PyTree, Any]:
@@ -206,9 +224,43 @@ def _in_precision(theta: PyTree, *numbers: Number) -> list[Float[Array, ""]]:
     return [jnp.asarray(number, dtype) for number in numbers]
 
 
+def _clock(eta: Float[Array, ""], substeps: int) -> Clock:
+    """Time in steps of the algorithm, which is the unit of its gradient noise."""
+    return Clock(jnp.ones_like(eta) / substeps, jnp.ones_like(eta), eta)
+
+
+def _refuse_silent_coordinates(stepper: Any, problem: Problem, theta: PyTree) -> None:
+    """Refuse steps longer than one where there is a gradient but no noise for ``v`` to average."""
+
+    def count(noise: AbstractGradientNoise, problem: Problem, eta: Any, epsilon: Any) -> Array:
+        def of_leaf(gradient: Array, variance: Array) -> Array:
+            size, spread = jnp.abs(gradient), jnp.sqrt(variance)
+            # Equal gradients of all rows differ by rounding alone.
+            silent = spread <= 16 * jnp.finfo(gradient.dtype).eps * size
+            far = jnp.asarray(eta, size.dtype) * size > jnp.asarray(epsilon, size.dtype)
+            return jnp.sum(silent & far & (size > 0))
+
+        gradient = jax.grad(problem.empirical_risk)(theta)
+        counts = jax.tree.map(of_leaf, gradient, _variances(noise, problem, theta))
+        return jnp.sum(jnp.stack(jax.tree.leaves(counts)))
+
+    silent = int(
+        eqx.filter_jit(count)(stepper.noise, problem, stepper.learning_rate, stepper.epsilon)
+    )
+    if silent:
+        raise ValueError(
+            f"{type(stepper).__name__} is refused: {silent} parameters have a gradient but no "
+            "gradient noise, as under a ridge where an input is always zero; v averages the noise "
+            "alone, so that each would move by eta |gradient| / epsilon, more than 1, in a step. "
+            "Take the penalty off them (ridge = 0), a larger epsilon, or the algorithm itself, a "
+            "Descent with an adaptive rule."
+        )
+
+
 def _check_numbers(stepper: Any, *fractions: str) -> None:
-    for name in ("learning_rate", "epsilon", "substeps"):
+    for name in ("learning_rate", "epsilon"):
         check_positive(name, getattr(stepper, name))
+    check_resolution(stepper.substeps, stepper.resolution)
     for name in fractions:
         check_weight_of_the_past(name, getattr(stepper, name))
     model = stepper.noise

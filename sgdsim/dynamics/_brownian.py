@@ -10,11 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key, PyTree
 
+from sgdsim._checks import check_count
 from sgdsim.dynamics._noise import AbstractGradientNoise
 from sgdsim.problems import Problem
 
 # Beyond every step, which is a non-negative int32: these streams meet no other draw of the key.
 _AREA_STREAMS = (np.uint32(0x8000_0001), np.uint32(0x8000_0002))
+# Its children are the keys of the paths of more than one point per step, one for each resolution.
+_PATHS = np.uint32(0x8000_0003)
 
 
 class LevyNormals(NamedTuple):
@@ -95,9 +98,10 @@ def draw_substeps(
     substeps
         Substeps of the step; with one there is no leading axis.
     resolution
-        Points of the grid on which the path is drawn, a multiple of ``substeps``; point ``j`` of
-        step ``k`` is drawn with the counter ``k resolution + j``. Runs with the same resolution
-        and key see the same path whatever their number of substeps.
+        Points per step of the grid on which the path is drawn, a multiple of ``substeps``; point
+        ``j`` of step ``k`` is drawn with the counter ``k resolution + j``. Runs with the same
+        resolution and key see the same path whatever their number of substeps; paths of different
+        resolutions are independent, since they would else share numbers at different times.
     levy
         Space-time Levy areas drawn as well: 0, 1 (``H``) or 2 (``H`` and ``K``).
 
@@ -107,6 +111,8 @@ def draw_substeps(
         As drawn by ``noise``, or ``LevyNormals`` of them.
     """
     resolution = resolution or substeps
+    if resolution > 1:
+        key = jax.random.fold_in(jax.random.fold_in(key, _PATHS), resolution)
     keys = (key, *(jax.random.fold_in(key, stream) for stream in _AREA_STREAMS[:levy]))
 
     def draw(counter: Array) -> PyTree:
@@ -119,7 +125,20 @@ def draw_substeps(
     fine = jax.vmap(draw)(counters)
     if resolution == substeps:
         return fine
-    return _coarsen(fine, substeps, resolution // substeps, areas=bool(levy))
+    return _coarsen(fine, substeps, resolution // substeps, levy)
+
+
+def check_resolution(substeps: int, resolution: int | None) -> None:
+    """Refuse substeps that do not end on the grid of the path."""
+    check_count("substeps", substeps)
+    if resolution is None:
+        return
+    check_count("resolution", resolution)
+    if resolution % substeps:
+        raise ValueError(
+            f"resolution must be a multiple of substeps = {substeps}, so that steps end on the "
+            f"grid of the path; got {resolution}."
+        )
 
 
 def coarsen_increments(fine: Array) -> Array:
@@ -139,7 +158,22 @@ def coarsen_areas(increments: Array, areas: Array) -> Array:
     return area * math.sqrt(12 / parts)
 
 
-def _coarsen(fine: PyTree, substeps: int, parts: int, areas: bool) -> PyTree:
+def coarsen_second_areas(increments: Array, areas: Array, second_areas: Array) -> Array:
+    r"""Standardised space-time-time Levy area from those of equal parts, on axis 0.
+
+    .. math:: K = \frac1{r^2}\sum_{j=1}^r\Big((\tfrac{r+1}2-j)\big(H_j+\tfrac12W_j
+        + \sum_{i<j}W_i\big) + K_j - \tfrac1{12}W_j\Big) + \tfrac1{12}W
+    """
+    parts = increments.shape[0]
+    path = jnp.cumsum(increments, axis=0) - 0.5 * increments + areas / math.sqrt(12)
+    levers = (parts - 1) / 2 - jnp.arange(parts, dtype=increments.dtype)
+    within = second_areas / math.sqrt(720) - increments / 12
+    total = jnp.tensordot(levers, path, 1) + jnp.sum(within, axis=0)
+    second = total / parts**2 + jnp.sum(increments, axis=0) / 12
+    return second * math.sqrt(720 / parts)
+
+
+def _coarsen(fine: PyTree, substeps: int, parts: int, levy: int) -> PyTree:
     def per_substep(rule: Callable[..., Array], *trees: PyTree) -> PyTree:
         def of_leaf(*leaves: Array) -> Array:
             split = [leaf.reshape(substeps, parts, *leaf.shape[1:]) for leaf in leaves]
@@ -148,9 +182,11 @@ def _coarsen(fine: PyTree, substeps: int, parts: int, areas: bool) -> PyTree:
 
         return jax.tree.map(of_leaf, *trees)
 
-    if not areas:
+    if not levy:
         return per_substep(coarsen_increments, fine)
+    second = per_substep(coarsen_second_areas, *fine) if levy == 2 else None
     return LevyNormals(
         per_substep(coarsen_increments, fine.increment),
         per_substep(coarsen_areas, fine.increment, fine.area),
+        second,
     )

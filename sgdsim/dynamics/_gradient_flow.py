@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.dynamics._solvers import SOLVERS, make_solver, solver_facts
+from sgdsim.dynamics._solvers import SOLVERS, lower_case, make_solver, solver_facts
 from sgdsim.dynamics._steppers import AbstractStepper, Iterate
 from sgdsim.dynamics._term import gradient_along_itself
 
@@ -64,7 +64,7 @@ class GradientFlow(AbstractStepper):
 
     learning_rate: Number
     order: int = eqx.field(static=True, default=1)
-    solver: str = eqx.field(static=True, default="tsit5")
+    solver: str = eqx.field(static=True, default="tsit5", converter=lower_case)
     rtol: Number = 1e-5
     atol: Number = 1e-8
 

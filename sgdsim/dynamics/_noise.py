@@ -15,15 +15,27 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from sgdsim._checks import check_positive, known_number
 from sgdsim._typing import Number
-from sgdsim.dynamics._per_sample import per_sample_square_norms, per_sample_variances
+from sgdsim.dynamics._per_sample import per_sample_scatter, per_sample_variances
 from sgdsim.dynamics._random import normal_like, step_normal
-from sgdsim.problems import Problem, squared_norm
+from sgdsim.problems import Problem
 
 
 class Clock(NamedTuple):
-    """Length ``h`` of a step of the integrator and the learning rate ``eta``, both traced."""
+    r"""How an increment :math:`-h\nabla L_n + \sqrt{ch}\,\Sigma^{1/2}\xi` is scaled; all traced.
+
+    Attributes
+    ----------
+    step_size
+        ``h``, the length of a step of the integrator in the time of its equation.
+    noise_rate
+        ``c``: the noise of the equation is :math:`(c\Sigma)^{1/2}dW`. In the time ``eta k`` of
+        SGD it is ``eta``; in the time ``k`` of steps it is 1.
+    learning_rate
+        ``eta`` of the algorithm, for a covariance that depends on it.
+    """
 
     step_size: Float[Array, ""]
+    noise_rate: Float[Array, ""]
     learning_rate: Float[Array, ""]
 
 
@@ -86,7 +98,9 @@ class AbstractGradientNoise(eqx.Module):
     def increment(
         self, problem: Problem, theta: PyTree, normals: PyTree, clock: Clock
     ) -> tuple[PyTree, Float[Array, ""]]:
-        r"""Increment :math:`-h\nabla L_n + \sqrt{\eta h}\,\Sigma^{1/2}\xi` and the risk.
+        r"""Increment :math:`-h\nabla L_n + \sqrt{ch}\,\Sigma^{1/2}\xi` and the risk.
+
+        ``h`` and ``c`` are those of the clock; for SGD ``c = eta``.
 
         Models that come from the samples override it to fuse drift and noise in one backward
         pass.
@@ -96,8 +110,8 @@ class AbstractGradientNoise(eqx.Module):
         return jax.tree.map(lambda g, x: x - clock.step_size * g, gradient, noise), risk
 
     def diffusion(self, problem: Problem, theta: PyTree, normals: PyTree, clock: Clock) -> PyTree:
-        r"""Noise of an increment alone, :math:`\sqrt{\eta h}\,\Sigma^{1/2}\xi`."""
-        scale = jnp.sqrt(clock.learning_rate * clock.step_size)
+        r"""Noise of an increment alone, :math:`\sqrt{ch}\,\Sigma^{1/2}\xi`."""
+        scale = jnp.sqrt(clock.noise_rate * clock.step_size)
         return jax.tree.map(lambda x: scale * x, self.root(problem, theta, normals))
 
     def gradient(
@@ -108,7 +122,7 @@ class AbstractGradientNoise(eqx.Module):
         The sign is such that a descent step is the increment with the same normals.
         """
         one = jnp.ones((), jax.tree.leaves(theta)[0].dtype)
-        increment, risk = self.increment(problem, theta, normals, Clock(one, one))
+        increment, risk = self.increment(problem, theta, normals, Clock(one, one, one))
         return jax.tree.map(jnp.negative, increment), risk
 
 
@@ -168,9 +182,9 @@ class MinibatchNoise(AbstractGradientNoise):
 
     def increment(self, problem, theta, normals, clock):
         """Fuse drift and noise into one cotangent."""
-        h, eta = clock
+        h = clock.step_size
         losses, pullback = jax.vjp(problem.per_sample_losses, theta)
-        scale = jnp.sqrt(eta * h) * self._scale(normals)
+        scale = jnp.sqrt(clock.noise_rate * h) * self._scale(normals)
         cotangent = scale * (normals - jnp.mean(normals)) - h / problem.n
         return pullback(cotangent)[0], jnp.mean(losses)
 
@@ -187,10 +201,9 @@ class MinibatchNoise(AbstractGradientNoise):
         return matvec
 
     def trace(self, problem, theta):
-        """Sum the squared norms of the per-sample gradients, a block of rows at a time."""
-        mean_square = jnp.mean(per_sample_square_norms(problem, theta))
-        centre = squared_norm(jax.grad(problem.empirical_risk)(theta))
-        return (mean_square - centre) / self.equivalent_batch_size(problem.n, centre.dtype)
+        """Sum the squared deviations of the per-sample gradients, a block of rows at a time."""
+        scatter = per_sample_scatter(problem, theta)
+        return scatter / self.equivalent_batch_size(problem.n, scatter.dtype)
 
     def diagonal(self, problem, theta):
         """Accumulate the squares of the per-sample gradients, a block of rows at a time."""

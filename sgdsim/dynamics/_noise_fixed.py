@@ -30,8 +30,9 @@ class LangevinNoise(AbstractGradientNoise):
         :math:`\beta`, in units of one over the risk.
     learning_rate
         ``eta`` of the process; it turns the temperature into a covariance of *gradient* noise.
-        ``increment`` and ``diffusion`` do not use it: there the noise is
-        :math:`\sqrt{2h/\beta}\,\xi`, so a process with a schedule keeps its temperature.
+        ``increment`` and ``diffusion`` take that of the clock in its place, so that an SDE with a
+        schedule keeps its temperature: its noise is :math:`\sqrt{2h/\beta}\,\xi`. At a learning
+        rate of zero, where the covariance is infinite and nothing moves, they give no noise.
 
     Notes
     -----
@@ -66,8 +67,10 @@ class LangevinNoise(AbstractGradientNoise):
 
     def diffusion(self, problem, theta, normals, clock):
         """Keep the temperature, whatever learning rate the clock shows."""
-        noise = self._at(clock.learning_rate, theta)
-        return noise.diffusion(problem, theta, normals, clock)
+        h, rate, eta = clock
+        beta = jnp.asarray(self.inverse_temperature, h.dtype)
+        variance = jnp.where(eta > 0, 2 * rate * h / (beta * jnp.where(eta > 0, eta, 1)), 0)
+        return jax.tree.map(lambda normal: jnp.sqrt(variance) * normal, normals)
 
     def gradient(self, problem, theta, normals):
         """Noisy gradient at the learning rate of this model."""

@@ -116,8 +116,8 @@ class StudentNoise(AbstractHeavyTailedNoise):
         degrees = known_number(self.degrees)
         if degrees is not None and not (math.isfinite(degrees) and degrees > 2):
             raise ValueError(
-                f"degrees must be a finite number above 2, got {self.degrees!r}: with fewer degrees of "
-                "freedom the noise has no covariance; take StableNoise for that."
+                f"degrees must be a finite number above 2, got {self.degrees!r}: with fewer "
+                "degrees of freedom the noise has no covariance; take StableNoise for that."
             )
 
     def covariance(self, problem, theta):

@@ -52,13 +52,13 @@ class AbstractOutputNoise(AbstractGradientNoise):
 
     def increment(self, problem, theta, normals, clock):
         """Fuse drift and noise into one cotangent of the outputs; the penalty is added apart."""
-        h, eta = clock
+        h = clock.step_size
         loss = self._loss(problem)
         _, outputs, pullback = self._forward(problem, theta)
         losses, slope = jax.vjp(lambda values: loss.loss(values, problem.data), outputs)
         drift = slope(jnp.full_like(losses, -1 / problem.n))[0]
         noise = self._noise(losses, outputs, normals)
-        moved = pullback(h * drift + jnp.sqrt(eta * h) * noise)[0]
+        moved = pullback(h * drift + jnp.sqrt(clock.noise_rate * h) * noise)[0]
         ridge = jnp.asarray(problem.ridge, losses.dtype)
         increment = jax.tree.map(lambda a, b: a - h * ridge * b, moved, theta)
         return increment, jnp.mean(losses) + 0.5 * ridge * squared_norm(theta)

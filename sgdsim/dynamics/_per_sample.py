@@ -28,6 +28,21 @@ def per_sample_square_norms(
     return jax.lax.map(of_row, problem.data, batch_size=block)
 
 
+def per_sample_scatter(problem: Problem, theta: PyTree) -> Float[Array, ""]:
+    r"""Mean squared deviation :math:`\frac1n\sum_i\|g_i-\bar g\|^2` of the per-sample gradients.
+
+    Deviations are squared, not subtracted squares: where the gradient is large beside its noise
+    those would cancel.
+    """
+    centre = jax.grad(problem.empirical_risk)(theta)
+
+    def of_row(row: PyTree) -> Float[Array, ""]:
+        gradient = jax.grad(problem.single(row).empirical_risk)(theta)
+        return squared_norm(jax.tree.map(jnp.subtract, gradient, centre))
+
+    return sum_over_rows(of_row, problem.data, block_of_rows(theta)) / problem.n
+
+
 def per_sample_variances(problem: Problem, theta: PyTree) -> PyTree:
     r"""Variance of every coordinate, :math:`\frac1n\sum_i (g_i-\bar g)^2` elementwise."""
     centre = jax.grad(problem.empirical_risk)(theta)

@@ -10,9 +10,9 @@ from jaxtyping import PyTree
 
 from sgdsim._checks import check_positive
 from sgdsim._typing import Number
-from sgdsim.dynamics._brownian import LevyNormals, LevyPath, draw_substeps
+from sgdsim.dynamics._brownian import LevyNormals, LevyPath, check_resolution, draw_substeps
 from sgdsim.dynamics._noise import AbstractGradientNoise, Clock
-from sgdsim.dynamics._solvers import check_solver, make_solver, solver_facts
+from sgdsim.dynamics._solvers import check_solver, lower_case, make_solver, solver_facts
 from sgdsim.dynamics._steppers import AbstractStepper, Iterate
 from sgdsim.dynamics._term import Drift, FusedTerm, StepNoise, two_terms
 from sgdsim.problems import Problem
@@ -39,8 +39,10 @@ class SDE(AbstractStepper):
     order
         1, or 2 for the drift :math:`-\nabla(L_n+\frac\eta4\|\nabla L_n\|^2)`, whose law is that
         of SGD up to ``O(eta^2)`` in place of ``O(eta)``; it costs a Hessian product per stage.
+        The law of Euler is off by ``O(h)``, which has to be below ``eta^2``: of the order of
+        ``1/eta`` substeps, or a solver of higher order. With a single substep it is refused.
     solver
-        Name of a class of diffrax in lower case. Solvers of Stratonovich equations are refused
+        Name of a class of diffrax, in any case. Solvers of Stratonovich equations are refused
         for state-dependent noise unless ``ito_correction`` is set.
     ito_correction
         Subtract the exact Ito correction of the noise from the drift (for minibatch noise
@@ -49,7 +51,8 @@ class SDE(AbstractStepper):
     resolution
         Points per SGD step of the grid on which the Brownian path is drawn, a multiple of
         ``substeps`` (which is the default). Runs of the same resolution and key follow one path,
-        whatever their ``substeps``; with ``substeps = 1`` that is Gaussian SGD on the path.
+        whatever their ``substeps``; with ``substeps = 1`` that is Gaussian SGD on the path. Runs
+        of different resolutions are independent; :func:`on_one_path` gives them a common one.
     adaptive
         Adaptive steps are refused: Euler has no error estimate.
 
@@ -75,29 +78,35 @@ class SDE(AbstractStepper):
     noise: AbstractGradientNoise
     substeps: int = eqx.field(static=True, default=1)
     order: int = eqx.field(static=True, default=1)
-    solver: str = eqx.field(static=True, default="euler")
+    solver: str = eqx.field(static=True, default="euler", converter=lower_case)
     ito_correction: bool = eqx.field(static=True, default=False)
     resolution: int | None = eqx.field(static=True, default=None)
     adaptive: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         check_positive("learning_rate", self.learning_rate)
-        check_positive("substeps", self.substeps)
+        check_resolution(self.substeps, self.resolution)
         if self.order not in (1, 2):
             raise ValueError(f"order must be 1 or 2, got {self.order!r}.")
-        resolution = self.substeps if self.resolution is None else self.resolution
-        if resolution < self.substeps or resolution % self.substeps:
+        if self.order == 2 and self.solver == "euler" and self.substeps == 1:
             raise ValueError(
-                f"resolution must be a multiple of substeps = {self.substeps}, so that steps end "
-                f"on the grid of the path; got {resolution}."
+                "order 2 is refused for 'euler' with one substep: its own error of the order of "
+                "eta is as large as the correction of the drift and hides it; take substeps of the "
+                "order of 1/eta, or 'heun' or 'generalshark', for state-dependent noise with "
+                "ito_correction=True."
             )
         check_solver(
             self.solver,
             self.noise,
             ito_correction=self.ito_correction,
             adaptive=self.adaptive,
-            substeps=resolution,
+            substeps=self.substeps,
+            resolution=self.resolution,
         )
+
+    def check(self, problem, theta):
+        """Check the noise."""
+        self.noise.check(problem, theta)
 
     def draw(self, key, step, problem, theta):
         """Draw the normals of every substep, each with a counter of its own."""
@@ -118,7 +127,7 @@ class SDE(AbstractStepper):
         eta = jnp.asarray(self.learning_rate, jax.tree.leaves(theta)[0].dtype)
 
         def substep(theta: PyTree, normals: PyTree) -> tuple[PyTree, Any]:
-            return self._substep(problem, theta, normals, Clock(eta / self.substeps, eta))
+            return self._substep(problem, theta, normals, Clock(eta / self.substeps, eta, eta))
 
         if self.substeps == 1:
             theta, risk = substep(theta, randomness)
@@ -151,11 +160,22 @@ def _advance(solver: diffrax.AbstractSolver, terms: Any, state: PyTree) -> tuple
     return solver.step(terms, start, stop, state, None, memory, False)
 
 
-def gaussian_sgd(learning_rate: Number, noise: AbstractGradientNoise) -> SDE:
+def gaussian_sgd(
+    learning_rate: Number, noise: AbstractGradientNoise, resolution: int | None = None
+) -> SDE:
     r"""Gaussian SGD, :math:`\theta' = \theta - \eta(\nabla L_n(\theta) + \xi)`.
 
     It is the Euler step of the SDE with step size ``h = eta``; as a discrete process it keeps
     the edge of stability at :math:`2/\eta`, which the SDE does not.
+
+    Parameters
+    ----------
+    learning_rate
+        ``eta``.
+    noise
+        Model of the gradient noise.
+    resolution
+        As in :class:`SDE`: that of an SDE whose path it is to follow.
 
     Examples
     --------
@@ -163,4 +183,4 @@ def gaussian_sgd(learning_rate: Number, noise: AbstractGradientNoise) -> SDE:
     >>> gaussian_sgd(0.5, MinibatchNoise(16)).substeps
     1
     """
-    return SDE(learning_rate, noise, 1)
+    return SDE(learning_rate, noise, 1, resolution=resolution)

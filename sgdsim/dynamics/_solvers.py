@@ -74,8 +74,13 @@ SOLVERS: dict[str, tuple[str, SolverFacts]] = {
 }
 
 
+def lower_case(name: str) -> str:
+    """Spell a solver as the tables here do."""
+    return str(name).lower()
+
+
 def solver_facts(name: str) -> SolverFacts:
-    """Look up what is known of a solver.
+    """Look up what is known of a solver, its name in lower case.
 
     Raises
     ------
@@ -107,13 +112,14 @@ def check_solver(
     ito_correction: bool = False,
     adaptive: bool = False,
     substeps: int = 1,
+    resolution: int | None = None,
 ) -> None:
     """Refuse a solver that would converge to another process than the Ito equation of SGD.
 
     Parameters
     ----------
     name
-        Solver, the name of its class in diffrax in lower case.
+        Solver, the name of its class in diffrax, in any case.
     noise
         Model of the gradient noise.
     ito_correction
@@ -122,6 +128,8 @@ def check_solver(
         Whether the step size is to be adapted.
     substeps
         Steps of the solver per step of SGD.
+    resolution
+        Points of the Brownian path per step of SGD; ``substeps`` if not given.
 
     Raises
     ------
@@ -140,7 +148,9 @@ def check_solver(
 state-dependent noise that is another process than the Ito equation of SGD; take 'euler', or \
 ito_correction=True.
     """
+    name = lower_case(name)
     facts = solver_facts(name)
+    points = resolution or substeps
     model = type(noise).__name__
     reason, alternatives = "", _alternatives(noise)
     if adaptive:
@@ -157,12 +167,12 @@ ito_correction=True.
     elif facts.limit == "langevin":
         reason = "it solves the underdamped Langevin equation alone"
         alternatives += ", or UnderdampedSDE for SGD with momentum"
-    elif not noise.brownian and (name != "euler" or substeps > 1):
+    elif not noise.brownian and (name != "euler" or points > 1):
         reason = (
             f"{model} is not Gaussian, so that it has no limit driven by Brownian motion and only "
             "whole SGD steps make sense"
         )
-        alternatives = "solver='euler' with substeps=1"
+        alternatives = "solver='euler' with substeps=1 and without resolution"
     elif facts.noise == "additive" and not noise.additive:
         reason = f"it is for additive noise, and the covariance of {model} depends on theta"
     elif facts.limit == "ito" and ito_correction:

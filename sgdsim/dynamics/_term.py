@@ -108,8 +108,8 @@ class FusedTerm(diffrax.AbstractTerm):
         """Forward and backward pass with drift and noise in one cotangent."""
         increment, risk = self.noise.increment(self.problem, vf, control, self.clock)
         if not self.drift.plain:
-            h, eta = self.clock
-            increment = self.drift.add(increment, h, self.noise, (self.problem, vf, eta))
+            place = (self.problem, vf, self.clock.learning_rate)
+            increment = self.drift.add(increment, self.clock.step_size, self.noise, place)
         return increment, risk
 
     def is_vf_expensive(self, t0, t1, y, args):

@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, PyTree
 
 from sgdsim._checks import check_momentum, check_positive
 from sgdsim._typing import Number
-from sgdsim.dynamics._brownian import LevyPath, draw_substeps
+from sgdsim.dynamics._brownian import LevyPath, check_resolution, draw_substeps
 from sgdsim.dynamics._noise import AbstractGradientNoise, Clock, IsotropicNoise
-from sgdsim.dynamics._solvers import SOLVERS, make_solver, solver_facts
+from sgdsim.dynamics._solvers import SOLVERS, lower_case, make_solver, solver_facts
 from sgdsim.dynamics._steppers import AbstractStepper, Iterate
 from sgdsim.dynamics._term import StepNoise
 from sgdsim.problems import Problem
@@ -51,6 +51,8 @@ class UnderdampedSDE(AbstractStepper):
     solver
         ``"euler"``, semi-implicit (the velocity moves first), one backward pass per substep; or,
         for heavy ball with isotropic noise, diffrax's ``"align"``, ``"should"``, ``"quicsort"``.
+    resolution
+        As in :class:`SDE`.
 
     Raises
     ------
@@ -59,7 +61,8 @@ class UnderdampedSDE(AbstractStepper):
 
     Notes
     -----
-    The memory is ``V``. With Euler and one substep this *is* the algorithm with Gaussian noise,
+    The memory is the sum of gradients :math:`m = -V/\sqrt\eta` of ``optax.trace``, so that with a
+    schedule, too, Euler with one substep *is* the algorithm with Gaussian noise,
     ``optax.trace(b, nesterov=nesterov)``. On a quadratic with curvature ``lam`` and noise variance
     ``s`` the stationary variance of heavy ball's equation is :math:`\eta s/(2(1-b)\lambda)`.
     Source: Li, Tai and E 2019 (momentum SGD).
@@ -76,11 +79,12 @@ class UnderdampedSDE(AbstractStepper):
     noise: AbstractGradientNoise
     substeps: int = eqx.field(static=True, default=1)
     nesterov: bool = eqx.field(static=True, default=False)
-    solver: str = eqx.field(static=True, default="euler")
+    solver: str = eqx.field(static=True, default="euler", converter=lower_case)
+    resolution: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         check_positive("learning_rate", self.learning_rate)
-        check_positive("substeps", self.substeps)
+        check_resolution(self.substeps, self.resolution)
         check_momentum(self.momentum)
         self._check_solver()
 
@@ -95,14 +99,18 @@ class UnderdampedSDE(AbstractStepper):
             reason = f"it is for isotropic noise, and {model} is not"
         elif kind != "langevin" and self.solver != "euler":
             reason = "it is not offered for the equations of SGD with momentum"
-        elif not self.noise.brownian and self.substeps > 1:
+        elif not self.noise.brownian and (self.resolution or self.substeps) > 1:
             reason = (
                 f"{model} is not Gaussian, so that it has no limit driven by Brownian motion and "
                 "only whole steps make sense"
             )
-            alternatives = "substeps=1"
+            alternatives = "substeps=1 without resolution"
         if reason:
             raise ValueError(f"solver {self.solver!r} is refused: {reason}; take {alternatives}.")
+
+    def check(self, problem, theta):
+        """Check the noise."""
+        self.noise.check(problem, theta)
 
     def start(self, problem, theta):
         """Start at rest."""
@@ -110,9 +118,15 @@ class UnderdampedSDE(AbstractStepper):
 
     def draw(self, key, step, problem, theta):
         """Draw the normals of every substep, each with a counter of its own."""
-        levy = solver_facts(self.solver).levy
         return draw_substeps(
-            self.noise, key, step, problem, theta, substeps=self.substeps, levy=levy
+            self.noise,
+            key,
+            step,
+            problem,
+            theta,
+            substeps=self.substeps,
+            resolution=self.resolution,
+            levy=solver_facts(self.solver).levy,
         )
 
     def step(self, problem, iterate, randomness):
@@ -121,25 +135,27 @@ class UnderdampedSDE(AbstractStepper):
         normals = randomness
         if self.substeps == 1:
             normals = jax.tree.map(lambda a: a[None], randomness)
-        root = jnp.sqrt(jnp.asarray(self.learning_rate, dtype))
+        eta = jnp.asarray(self.learning_rate, dtype)
         if self.solver == "euler":
-            return self._euler(problem, iterate, normals, root)
-        return self._langevin(problem, iterate, normals, root), None
+            return self._euler(problem, iterate, normals, eta)
+        moved = self._langevin(problem, iterate, normals, jnp.sqrt(jnp.where(eta > 0, eta, 1)))
+        # No time passes at a learning rate of zero.
+        return jax.tree.map(lambda new, old: jnp.where(eta > 0, new, old), moved, iterate), None
 
     def _euler(
-        self, problem: Problem, iterate: Iterate, normals: PyTree, root: Float[Array, ""]
+        self, problem: Problem, iterate: Iterate, normals: PyTree, eta: Float[Array, ""]
     ) -> tuple[Iterate, Float[Array, ""]]:
-        b = jnp.asarray(self.momentum, root.dtype)
-        clock = Clock(root / self.substeps, root)
+        b = jnp.asarray(self.momentum, eta.dtype)
+        clock = Clock(jnp.ones_like(eta) / self.substeps, jnp.ones_like(eta), eta)
 
         def substep(state: PyTree, normals: PyTree) -> tuple[PyTree, Any]:
             path = StepNoise(normals)
             term = MomentumTerm(problem, self.noise, path, clock, b, self.nesterov)
-            state = (*state, jnp.zeros((), root.dtype))
-            (theta, velocity, risk), *_ = diffrax.Euler().step(
+            state = (*state, jnp.zeros((), eta.dtype))
+            (theta, momentum, risk), *_ = diffrax.Euler().step(
                 term, 0.0, 1.0, state, None, None, False
             )
-            return (theta, velocity), risk
+            return (theta, momentum), risk
 
         state, risks = jax.lax.scan(substep, tuple(iterate), normals)
         return Iterate(*state), risks[0]
@@ -172,16 +188,19 @@ class UnderdampedSDE(AbstractStepper):
             return (state, memory), None
 
         first = jax.tree.map(lambda a: a[0], normals)
-        memory = solver.init(terms(first), 0.0, h, tuple(iterate), None)
-        (state, _), _ = jax.lax.scan(substep, (tuple(iterate), memory), normals)
-        return Iterate(*state)
+        state = (iterate.theta, jax.tree.map(lambda m: -root * m, iterate.memory))
+        memory = solver.init(terms(first), 0.0, h, state, None)
+        ((theta, velocity), _), _ = jax.lax.scan(substep, (state, memory), normals)
+        return Iterate(theta, jax.tree.map(lambda v: -v / root, velocity))
 
 
 class MomentumTerm(diffrax.AbstractTerm):
-    r"""Heavy ball or Nesterov as one diffrax term, for Euler; state ``(theta, V, risk)``.
+    r"""Heavy ball or Nesterov as one diffrax term, for Euler; state ``(theta, m, risk)``.
 
-    The increment of ``theta`` uses the new velocity, so that Euler is semi-implicit. The clock
-    counts steps, as in ``FusedTerm``; ``clock.learning_rate`` holds :math:`\sqrt\eta`.
+    In :math:`m = -V/\sqrt\eta` and the number ``k`` of steps the equation of heavy ball is
+    :math:`d\theta = -\eta m\,dk`, :math:`dm = -(1-b)m\,dk + \nabla L_n\,dk + \Sigma^{1/2}dB`,
+    in which nothing is divided by ``eta``. The increment of ``theta`` uses the new momentum, so
+    that Euler is semi-implicit. diffrax's clock counts substeps, as in ``FusedTerm``.
     """
 
     problem: Problem
@@ -193,8 +212,8 @@ class MomentumTerm(diffrax.AbstractTerm):
 
     def vf(self, t, y, args):
         """Where the increment starts; all work is done in the product."""
-        theta, velocity, _ = y
-        return theta, velocity
+        theta, momentum, _ = y
+        return theta, momentum
 
     def contr(self, t0, t1, **kwargs):
         """Give the normals of the step."""
@@ -202,16 +221,15 @@ class MomentumTerm(diffrax.AbstractTerm):
 
     def prod(self, vf, control):
         """Forward and backward pass with drift and noise in one cotangent."""
-        theta, velocity = vf
-        h, root = self.clock
-        # The clock makes it -h grad L + (sqrt(eta) h Sigma)^{1/2} xi.
+        theta, momentum = vf
+        h, _, eta = self.clock
         force, risk = self.noise.increment(self.problem, theta, control, self.clock)
-        friction = (1 - self.momentum) / root * h
-        change = jax.tree.map(lambda f, v: f - friction * v, force, velocity)
-        move = jax.tree.map(lambda v, dv: h * (v + dv), velocity, change)
+        friction = (1 - self.momentum) * h
+        change = jax.tree.map(lambda f, m: -f - friction * m, force, momentum)
+        move = jax.tree.map(lambda m, dm: -eta * h * (m + dm), momentum, change)
         if self.nesterov:
-            ahead = self.momentum * root
-            move = jax.tree.map(lambda m, dv: m + ahead * dv, move, change)
+            ahead = eta * self.momentum
+            move = jax.tree.map(lambda a, dm: a - ahead * dm, move, change)
         return move, change, risk
 
     def is_vf_expensive(self, t0, t1, y, args):

@@ -104,7 +104,7 @@ def simulate(
             seed=seed,
             observer=observer,
         )
-        return one.isel(process=0, drop=True)
+        return one.isel(process=0).drop_vars("process")
     schedule = Schedule(steps, record_every, _chunk(steps, record_every))
     theta = jax.tree.map(jnp.asarray, theta)
     runs = []

@@ -196,7 +196,8 @@ class Sde(_Equation):
     order: Literal[1, 2] = Field(
         default=1,
         description="1, or 2 for the drift of L + eta/4 |grad L|^2, whose law is that of SGD to "
-        "second order in eta.",
+        "second order in eta; Euler, whose own error is of order eta/substeps, needs substeps of "
+        "the order of 1/eta for that, and with one substep it is refused.",
     )
     solver: SdeSolver = Field(
         default="euler",

@@ -309,7 +309,7 @@ def test_single_precision_stays_single_and_silent_coordinates_stay_finite(make):
         (RMSPropSDE, {"decay": 1.0}, r"decay must be in \[0, 1\), got 1.0"),
         (AdamSDE, {"b2": -0.1}, r"b2 must be in \[0, 1\), got -0.1"),
         (AdamSDE, {"epsilon": 0.0}, "epsilon must be a positive finite number"),
-        (RMSPropSDE, {"substeps": 0}, "substeps must be a positive finite number"),
+        (RMSPropSDE, {"substeps": 0}, "substeps must be a positive integer"),
         (
             *(AdamSDE, {"noise": StudentNoise(IsotropicNoise(1.0), 3.0)}),
             "StudentNoise is refused in AdamSDE: it is not Gaussian.*take the algorithm itself",

@@ -153,7 +153,7 @@ def test_root_increment_and_moments_against_dense_matrices(problems, getkey, nam
         return ravel_pytree(noise.root(problem, theta, unravel(normals)))[0]
 
     def increment(normals):
-        clock = Clock(jnp.asarray(h), jnp.asarray(ETA))
+        clock = Clock(*jnp.asarray([h, ETA, ETA]))
         moved, risk = noise.increment(problem, theta, unravel(normals), clock)
         return ravel_pytree(moved)[0], risk
 
@@ -186,7 +186,7 @@ def test_noisy_gradient_is_the_negative_increment_whatever_the_clock(problems, g
     (by_loss, theta), noise = problems, CASES[name].noise(1.0)
     problem = by_loss[False]
     normals = noise.draw(getkey(), jnp.asarray(0), problem, theta)
-    clock = Clock(jnp.asarray(ETA), jnp.asarray(ETA))
+    clock = Clock(*jnp.full(3, ETA))
 
     @jax.jit
     def both(normals):
@@ -203,7 +203,7 @@ def test_langevin_noise_keeps_its_temperature_under_a_schedule(problems, getkey)
     (by_loss, theta), noise = problems, LangevinNoise(5.0, ETA)
     normals = noise.draw(getkey(), jnp.asarray(0), by_loss[False], theta)
     h = 0.07
-    clock = Clock(jnp.asarray(h), jnp.asarray(ETA / 8))
+    clock = Clock(*jnp.asarray([h, ETA / 8, ETA / 8]))
     moved = jax.jit(lambda xi: noise.increment(by_loss[False], theta, xi, clock)[0])(normals)
     gradient = dense_gradients(by_loss[False], theta).mean(axis=0)
     diffusion = np.sqrt(2 * h / 5.0) * ravel_pytree(normals)[0]
@@ -252,7 +252,7 @@ def test_the_exact_comparison_rejects_uncentred_normals(problems):
     noise = UncentredNoise(BATCH)
 
     def root(theta, normals):
-        return noise.increment(problem, theta, normals, Clock(jnp.ones(()), jnp.ones(())))[0]
+        return noise.increment(problem, theta, normals, Clock(*jnp.ones(3)))[0]
 
     matrix = dense_root(root, theta, zero_normals(noise, problem, theta))
     covariance = CASES["minibatch"].covariance(problem, theta)
@@ -332,7 +332,7 @@ def test_one_backward_pass_per_increment(problems, name):
     watched = Problem(OutputLoss(outputs, problem.losses.loss), problem.data, problem.ridge)
     noise = case.noise(1.0)
     normals = noise.draw(jax.random.key(0), jnp.asarray(0), problem, theta)
-    clock = Clock(jnp.asarray(ETA), jnp.asarray(ETA))
+    clock = Clock(*jnp.full(3, ETA))
     jax.eval_shape(lambda t: noise.increment(watched, t, normals, clock), theta)
     assert count == {"forward": 1, "backward": 1}
 
@@ -343,7 +343,7 @@ def test_single_precision_stays_single(problems, name):
     problem = problems[0][case.squared].astype(jnp.float32)
     theta = jax.tree.map(lambda a: a.astype(jnp.float32), problems[1])
     noise = jax.tree.map(lambda a: np.asarray(a, np.float64)[()], case.noise(1.0))
-    clock = Clock(jnp.float32(ETA), jnp.float32(ETA))
+    clock = Clock(*jnp.full(3, ETA, jnp.float32))
 
     def everything(theta):
         normals = noise.draw(jax.random.key(0), jnp.asarray(0), problem, theta)

@@ -49,6 +49,8 @@ def test_the_sets_of_solvers_are_those_that_work():
     for solver in STRATONOVICH:
         SDE(ETA, MINIBATCH, 2, solver=solver, ito_correction=True)
     SDE(ETA, HEAVY)
+    assert SDE(ETA, ADDITIVE, solver="GeneralShARK").solver == "generalshark"
+    SDE(ETA, ADDITIVE, order=2, solver="heun")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,13 @@ def test_the_sets_of_solvers_are_those_that_work():
         (HEAVY, {"solver": "heun", "ito_correction": True}, "not Gaussian", "solver='euler'"),
         (ADDITIVE, {"substeps": 4, "resolution": 6}, "multiple of substeps = 4", "got 6"),
         (ADDITIVE, {"substeps": 4, "resolution": 2}, "multiple of substeps = 4", "got 2"),
+        (ADDITIVE, {"resolution": 0}, "resolution must be a positive integer", "got 0"),
+        (ADDITIVE, {"substeps": 1.5}, "substeps must be a positive integer", "got 1.5"),
+        (ADDITIVE, {"order": 2}, "order 2 is refused for 'euler' with one", "'generalshark'"),
+        (
+            *(MINIBATCH, {"adaptive": True, "substeps": 2, "resolution": 8}),
+            *("adaptive steps are refused", "more substeps than 2"),
+        ),
         (ADDITIVE, {"order": 3}, "order must be 1 or 2", "got 3"),
     ],
 )
@@ -88,17 +97,18 @@ def test_refusals_name_the_reason_and_the_alternatives(noise, settings, reason, 
 
 
 def test_the_default_path_is_drawn_as_it_always_was(network_problem, getkey):
-    """Bit for bit, whatever else can be drawn: counters k m + j, no leading axis for m = 1."""
+    """Bit for bit: the key itself for one point, one stream per resolution for more."""
     problem, theta = network_problem
     key, step = getkey(), jnp.asarray(5)
+    stream = jax.random.fold_in(jax.random.fold_in(key, np.uint32(0x8000_0003)), 3)
 
-    def expected(counter):
+    def expected(counter, key=key):
         return jax.random.normal(jax.random.fold_in(key, counter), (problem.n,))
 
     one = SDE(ETA, MINIBATCH).draw(key, step, problem, theta)
     np.testing.assert_array_equal(one, expected(5))
     three = SDE(ETA, MINIBATCH, 3).draw(key, step, problem, theta)
-    np.testing.assert_array_equal(three, np.stack([expected(15 + j) for j in range(3)]))
+    np.testing.assert_array_equal(three, np.stack([expected(15 + j, stream) for j in range(3)]))
     # A solver with Levy areas sees the same increments, and areas of a stream of their own.
     levy = SDE(ETA, MINIBATCH, 3, solver="spark", ito_correction=True)
     drawn = levy.draw(key, step, problem, theta)
@@ -163,6 +173,27 @@ def test_coarse_normals_are_independent_standard_normals(network_problem):
     w, a = jax.random.normal(jax.random.key(3), (2, parts))
     pairs = jax.vmap(coarsen)(w.reshape(3, 2), a.reshape(3, 2))
     np.testing.assert_allclose(coarsen(*pairs.T), coarsen(w, a), atol=1e-14)
+
+
+def test_coarse_second_areas():
+    """Against the integral of a path of straight lines, whose own areas vanish; orthonormal."""
+    from sgdsim.dynamics._brownian import coarsen_second_areas
+
+    parts, nodes = 6, 21
+    zero = jnp.zeros(parts)
+    w = jax.random.normal(jax.random.key(3), (parts,)) / np.sqrt(parts)  # on the unit interval
+    # A line has H = K = 0, which are the standardised areas of the parts.
+    u, corners = np.linspace(0, 1, nodes), np.append(0, np.cumsum(w))
+    simpson = np.r_[1, np.tile([4, 2], nodes // 2)[:-1], 1] / (3 * (nodes - 1)) / parts
+    second = 0.0
+    for j in range(parts):
+        t = (j + u) / parts
+        path = corners[j] + u * w[j]
+        second += simpson @ ((path - t * corners[-1]) * (0.5 - t))
+    found = coarsen_second_areas(w * np.sqrt(parts), zero, zero)
+    np.testing.assert_allclose(found, np.sqrt(720) * second, rtol=1e-10)
+    rows = jax.jacfwd(coarsen_second_areas, argnums=(0, 1, 2))(zero, zero, zero)
+    np.testing.assert_allclose(np.sum(np.square(rows)), 1, rtol=1e-12)
 
 
 def test_ito_correction_of_minibatch_noise_is_the_dense_one(network_problem):

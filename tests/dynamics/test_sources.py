@@ -89,7 +89,7 @@ def test_label_noise_needs_outputs(getkey):
 def test_impossible_label_noise_is_refused():
     with pytest.raises(ValueError, match="std must be a positive finite number, got -1"):
         LabelNoiseGradient(2, -1.0)
-    with pytest.raises(ValueError, match="batch_size must be a positive finite number, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a positive integer, got 0"):
         LabelNoiseGradient(0, 1.0)
 
 

@@ -103,7 +103,7 @@ def test_diffeqsolve_gives_the_same_iterates_as_the_scan(network_problem, getkey
         eta = jnp.asarray(ETA)
         times = jnp.arange(STEPS + 1.0)
         return diffrax.diffeqsolve(
-            FusedTerm(problem, noise, NormalsOfSteps(draws), Clock(eta, eta)),
+            FusedTerm(problem, noise, NormalsOfSteps(draws), Clock(eta, eta, eta)),
             diffrax.Euler(),
             t0=times[0],
             t1=times[-1],

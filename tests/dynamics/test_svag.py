@@ -59,13 +59,20 @@ def test_substeps_by_hand(network_problem, getkey):
 def test_every_substep_has_a_counter_of_its_own(network_problem, getkey):
     problem, theta = network_problem
     l, key, source = 3, getkey(), MinibatchGradient(40)
-    stepper = SVAG(ETA, 40, l)
-    rows = [stepper.draw(key, jnp.asarray(step), problem, theta) for step in range(2)]
-    rows = np.concatenate(rows)
-    expected = [source.draw(key, jnp.asarray(counter), problem, theta) for counter in range(2 * l)]
-    np.testing.assert_array_equal(rows[:, :40], np.stack(expected))
-    batches = rows.reshape(-1, 40)
-    assert len(np.unique(batches, axis=0)) == len(batches), "two batches of a run are the same"
+
+    def batches_of(l):
+        stepper = SVAG(ETA, 40, l)
+        rows = [stepper.draw(key, jnp.asarray(step), problem, theta) for step in range(4)]
+        return np.stack(rows).reshape(4, -1, 40)  # of step k: first, second, first, ...
+
+    of_sgd = np.stack([source.draw(key, jnp.asarray(k), problem, theta) for k in range(12)])
+    batches, others = batches_of(l), batches_of(2)
+    np.testing.assert_array_equal(batches[:, 0], of_sgd[:4])
+    np.testing.assert_array_equal(others[:, 0], of_sgd[:4])
+    # Nothing else is shared: not with later steps of SGD, and not with another l.
+    rest = [batches[:, 1:].reshape(-1, 40), others[:, 1:].reshape(-1, 40), of_sgd]
+    everything = np.concatenate(rest)
+    assert len(np.unique(everything, axis=0)) == len(everything), "a batch is used twice"
 
 
 @pytest.mark.statistical
@@ -93,7 +100,8 @@ def test_noise_is_amplified_by_l(network_problem, z_of_covariance, getkey):
     ("numbers", "name"), [((0.0, 4, 2), "learning_rate"), ((0.1, 0, 2), "batch_size")]
 )
 def test_impossible_numbers_are_refused(numbers, name):
-    with pytest.raises(ValueError, match=f"{name} must be a positive finite number"):
+    with pytest.raises(ValueError, match=f"{name} must be a positive"):
         SVAG(*numbers)
-    with pytest.raises(ValueError, match="l must be a positive finite number, got 0"):
-        SVAG(0.1, 4, 0)
+    for bad in (0, 2.5, True):
+        with pytest.raises(ValueError, match=f"l must be a positive integer, got {bad}"):
+            SVAG(0.1, 4, bad)

@@ -49,13 +49,17 @@ def test_one_substep_is_the_algorithm_with_gaussian_noise(network_problem, getke
 
 
 def law(stepper, steps, start):
-    """Exact mean and covariance of (theta, V) of one coordinate: the step is linear."""
+    """Exact mean and covariance of (theta, V) of one coordinate: the step is linear.
+
+    The memory is ``-V / sqrt(eta)``.
+    """
     problem, theta = bowl()
     draw = stepper.draw(jax.random.key(0), jnp.asarray(0), problem, theta)
 
     def move(state, draw):
-        iterate = Iterate(state[:1], state[1:])
-        return jnp.concatenate(stepper.step(problem, iterate, draw)[0])
+        iterate = Iterate(state[:1], -state[1:] / np.sqrt(ETA))
+        moved = stepper.step(problem, iterate, draw)[0]
+        return jnp.concatenate([moved.theta, -np.sqrt(ETA) * moved.memory])
 
     by_state, by_draw = jax.jit(jax.jacfwd(move, argnums=(0, 1)))(jnp.zeros(2), draw)
     by_state = np.asarray(by_state)

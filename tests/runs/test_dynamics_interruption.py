@@ -88,9 +88,10 @@ def test_killed_between_two_processes(tmp_path, monkeypatch, memories, whole):
         if self.position == (1, 0):
             raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(DynamicsRun, "_probe", killed_after)
-        sgdsim.run(load_scenario(memories), out, quiet=True)
+        with pytest.raises(Killed):
+            sgdsim.run(load_scenario(memories), out, quiet=True)
     with np.load(RunPaths(out).checkpoint) as stored:
         assert (int(stored["process"]), int(stored["step"])) == (0, 8)
     status = sgdsim.open_run(out)["dynamics"]["status"].values
@@ -109,9 +110,10 @@ def test_the_memory_is_part_of_the_state(tmp_path, monkeypatch, memories, whole)
         if self.position == (1, 4):
             raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(DynamicsRun, "_checkpoint", killed_after)
-        sgdsim.run(load_scenario(memories), out, quiet=True)
+        with pytest.raises(Killed):
+            sgdsim.run(load_scenario(memories), out, quiet=True)
     path = RunPaths(out).checkpoint
     with np.load(path) as stored:
         arrays = dict(stored)

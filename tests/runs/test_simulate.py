@@ -1,5 +1,8 @@
 """Processes on a loss of one's own, from Python."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 
 import sgdsim
 from sgdsim import Ensemble, Problem, Schedule, no_observables, simulate
-from sgdsim.dynamics import SVAG, MinibatchGradient, SDE, heavy_ball
+from sgdsim.dynamics import SDE, SVAG, MinibatchGradient, heavy_ball
 from sgdsim.ensemble import choose_layout
 
 ETA = 0.1
@@ -69,7 +72,8 @@ def test_dimensions_and_coordinates(run, processes):
     assert run["step"].values.tolist() == [0, 3, 6, 9, 12]
     assert run["trajectory"].values.tolist() == [0, 1, 2]
     np.testing.assert_allclose(run["learning_rate"], [ETA] * 4 + [0.02, 1e30])
-    assert all(variable.attrs["long_name"] for variable in run.variables.values())
+    labelled = [*run.data_vars, "step", "learning_rate"]
+    assert all(run[name].attrs["long_name"] for name in labelled)
     assert set(run.data_vars) == {"loss", "distance", "weights", "offset", "diverged_step"}
 
 
@@ -174,17 +178,44 @@ def test_a_run_longer_than_one_chunk(problem, theta):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps must be a positive multiple of record_every, got 0 and 1"),
-        ({"steps": 5, "record_every": 2}, "got 5 and 2"),
-        ({"steps": 4, "record_every": 0}, "got 4 and 0"),
-        ({"steps": 4, "trajectories": 0}, "trajectories must be at least 1, got 0"),
-        ({"steps": 4, "processes": {}}, "processes must name at least one"),
+        ({"steps": 0}, "steps must be a positive integer, got 0"),
+        ({"steps": 5, "record_every": 2}, "steps must be a multiple of record_every, got 5, 2"),
+        ({"steps": 4, "record_every": 0}, "record_every must be a positive integer, got 0"),
+        ({"steps": 4, "trajectories": 0}, "trajectories must be a positive integer, got 0"),
+        ({"processes": {}}, "a dictionary of at least one stepper by name"),
+        ({"theta": {"w": jnp.arange(3)}}, "theta must hold floating-point arrays only, got int32"),
     ],
 )
-def test_impossible_numbers_are_refused(problem, theta, options, message):
-    arguments = {"processes": sgdsim.gradient_descent(ETA), **options}
+def test_impossible_requests_are_refused(problem, theta, options, message):
+    arguments = {"theta": theta, "processes": sgdsim.gradient_descent(ETA), "steps": 4, **options}
     with pytest.raises(ValueError, match=message):
-        simulate(problem, theta, **arguments)
+        simulate(problem, **arguments)
+
+
+WRONG_TYPES = """
+import jax.numpy as jnp, optax, sgdsim
+rows = jnp.arange(4.0)
+mean = sgdsim.Problem(lambda theta, z: jnp.mean((theta - z) ** 2), rows)
+good = sgdsim.Problem.from_mean_loss(mean.losses, rows)
+descent = sgdsim.gradient_descent(0.1)
+for problem, processes in ((mean, descent), (good, {"a": optax.sgd(0.1)})):
+    try:
+        sgdsim.simulate(problem, jnp.zeros(()), processes, 4)
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_wrong_types_are_refused():
+    """In a process of its own, where no types are checked, as for a user."""
+    done = subprocess.run(
+        [sys.executable, "-c", WRONG_TYPES], capture_output=True, text=True, check=True
+    )
+    mean, optimizer = done.stdout.splitlines()
+    assert "shape (4,), got ()" in mean
+    assert "Problem.from_mean_loss" in mean
+    assert optimizer.startswith("process 'a' must be a stepper")
+    assert "OptaxRule" in optimizer
 
 
 def test_double_precision(x64):
