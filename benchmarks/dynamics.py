@@ -44,7 +44,7 @@ def processes(work: Workload) -> dict[str, AbstractStepper]:
         "gradient descent": dynamics.gradient_descent(eta),
         "Gaussian SGD": dynamics.gaussian_sgd(eta, noise),
         "SDE, 4 substeps": dynamics.SDE(eta, noise, 4),
-        "SDE of order 2": dynamics.SDE(eta, noise, 1, order=2),
+        "SDE of order 2, 4 substeps": dynamics.SDE(eta, noise, 4, order=2),
         "gradient flow": dynamics.GradientFlow(eta),
         "SGD": dynamics.minibatch_sgd(eta, size),
         "SVAG(4)": dynamics.SVAG(eta, size, 4),
