@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from sgdsim._errors import ScenarioError
-from sgdsim.dynamics import AbstractStepper, build_stepper, step_times
+from sgdsim.dynamics import AbstractStepper, build_stepper, on_one_path, step_times
 from sgdsim.ensemble import NEVER, Ensemble, EnsembleState, Schedule, choose_layout
 from sgdsim.problems import cast
 from sgdsim.runs._checkpoint import load_tree, save_tree
@@ -36,8 +36,8 @@ class Position(NamedTuple):
 class DynamicsRun(StudyRun[DynamicsScenario]):
     """A run of the dynamics study.
 
-    The processes run one after another with the same keys, so that trajectory ``i`` of every
-    process sees the same batches and the same normals.
+    The processes run one after another with the same keys: trajectory ``i`` of every algorithm sees
+    the same batches, and that of every equation of one learning rate the same Brownian path.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class DynamicsRun(StudyRun[DynamicsScenario]):
             except ValueError as error:
                 raise ScenarioError(f"process {process.name!r}: {error}") from error
             steppers.append(stepper)
-        return cls(scenario, bench, steppers)
+        return cls(scenario, bench, on_one_path(steppers))
 
     @classmethod
     def restore(cls, scenario: DynamicsScenario, paths: RunPaths) -> "DynamicsRun":

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sgdsim._checks import check_count
-from sgdsim.dynamics import AbstractStepper
+from sgdsim.dynamics import AbstractStepper, on_one_path
 from sgdsim.ensemble import NEVER, Ensemble, Observer, Schedule, choose_layout, no_observables
 from sgdsim.problems import Problem
 from sgdsim.stagnation import Ball
@@ -34,7 +34,8 @@ def simulate(
     r"""Simulate one process or several side by side, with common random numbers.
 
     Every trajectory of every process starts at ``theta``; trajectory ``i`` has the same key in
-    all processes, and with it the same batches and the same normals.
+    all processes: algorithms see the same batches, equations (Gaussian SGD is one) of one learning
+    rate the same Brownian path.
 
     Parameters
     ----------
@@ -105,12 +106,13 @@ def simulate(
             observer=observer,
         )
         return one.isel(process=0).drop_vars("process")
+    steppers: dict[str, AbstractStepper] = on_one_path(processes)
     schedule = Schedule(steps, record_every, _chunk(steps, record_every))
     theta = jax.tree.map(jnp.asarray, theta)
     runs = []
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        for name, stepper in processes.items():
+        for name, stepper in steppers.items():
             ensemble = Ensemble(
                 problem=problem,
                 stepper=stepper,
@@ -130,8 +132,8 @@ def simulate(
             diverged = np.asarray(state.track.diverged_step)[:trajectories]
             runs.append(_dataset(records, diverged, trajectories))
     # Dimensions must be in the same order in all processes, which concat does not change.
-    whole = xr.concat(runs, xr.Variable("process", list(processes)))
-    rates = [float(stepper.learning_rate) for stepper in processes.values()]
+    whole = xr.concat(runs, xr.Variable("process", list(steppers)))
+    rates = [float(stepper.learning_rate) for stepper in steppers.values()]
     return whole.assign_coords(
         step=("step", np.arange(0, steps + 1, record_every), {"long_name": "step"}),
         learning_rate=("process", rates, {"long_name": "learning rate eta"}),

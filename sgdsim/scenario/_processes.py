@@ -83,7 +83,7 @@ class DynamicsScenario(Scenario):
     """A run that compares processes: what each does, and whether the SDE describes it.
 
     All processes start at one point, and trajectories of the same number share their random
-    numbers: the same batches, the same normals.
+    numbers: algorithms the same batches, equations of one learning rate the same Brownian path.
 
     Examples
     --------

@@ -16,6 +16,7 @@ from sgdsim.dynamics import (
     AdamSDE,
     IsotropicNoise,
     Iterate,
+    LangevinNoise,
     MinibatchNoise,
     Moments,
     RMSPropSDE,
@@ -280,6 +281,57 @@ def test_one_substep_with_minibatch_noise_by_hand(network_problem, getkey):
     np.testing.assert_allclose(ravel_pytree(moved.theta)[0], expected, atol=1e-12)
     assert int(moved.memory.steps) == 5
     assert ravel_pytree(moved.memory.first)[0] == pytest.approx(m, abs=1e-12)
+
+
+@pytest.mark.parametrize("make", [RMSPropSDE, AdamSDE])
+def test_langevin_noise_is_isotropic_noise_of_that_variance(network_problem, getkey, make):
+    problem, theta = network_problem
+    eta, beta, key = 0.1, 4.0, getkey()
+
+    def end(noise):
+        stepper = make(eta, noise, epsilon=0.3, substeps=2)
+
+        def body(iterate, k):
+            draw = stepper.draw(key, k, problem, iterate.theta)
+            return stepper.step(problem, iterate, draw)[0], None
+
+        run = jax.jit(lambda it: jax.lax.scan(body, it, jnp.arange(3))[0].theta)
+        return ravel_pytree(run(stepper.start(problem, theta)))[0]
+
+    found, expected = end(LangevinNoise(beta, eta)), end(IsotropicNoise(2 / (eta * beta)))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert np.abs(found - end(IsotropicNoise(2 / beta))).max() > 1e-2
+
+
+@pytest.mark.parametrize("make", [RMSPropSDE, AdamSDE])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_gradient_without_noise_is_refused_where_the_step_would_be_long(make, dtype):
+    """A ridge on two inputs that are always zero; the third is not."""
+    rows = jnp.zeros((32, 3), dtype).at[:, 0].set(jnp.linspace(-1, 1, 32, dtype=dtype))
+    losses = lambda theta, z: 0.5 * (jnp.sum(z * theta[None], axis=1) - 1) ** 2  # noqa: E731
+    ridge, free = Problem(losses, rows, 1e-3), Problem(losses, rows)
+    theta, noise = jnp.asarray([1.0, 1.0, 0.7], dtype), MinibatchNoise(8)
+    with pytest.raises(
+        ValueError, match=r"2 parameters have a gradient but no.*ridge = 0.*epsilon"
+    ):
+        make(0.003, noise).check(ridge, theta)
+    make(0.003, noise).check(free, theta)
+    make(0.003, noise, epsilon=1e-5).check(ridge, theta)  # steps of 0.3
+    make(0.003, IsotropicNoise(1e-6)).check(ridge, theta)
+    with pytest.raises(ValueError, match="1 parameters have"):
+        make(0.003, noise).check(ridge, theta.at[1].set(0.0))
+
+
+def test_rounding_of_equal_gradients_is_no_noise():
+    """The mean of eleven equal numbers is not that number in single precision."""
+    problem = Problem(
+        lambda theta, z: 0.5 * (theta[0] - z) ** 2 + 3.3 * jnp.sin(theta[1]) + 0 * z,
+        jnp.linspace(0.1, 0.7, 11, dtype=jnp.float32),
+    )
+    theta, noise = jnp.ones(2, jnp.float32), MinibatchNoise(2.0)
+    assert 0 < float(noise.diagonal(problem, theta)[1]) < 1e-12, "nothing is tested"
+    with pytest.raises(ValueError, match="1 parameters have a gradient but no gradient noise"):
+        RMSPropSDE(0.003, noise).check(problem, theta)
 
 
 @pytest.mark.parametrize("make", [RMSPropSDE, AdamSDE])

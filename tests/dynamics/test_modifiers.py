@@ -156,6 +156,10 @@ def test_a_scheduled_step_is_a_step_with_that_rate(network_problem, getkey, make
             Piecewise(0.3, jnp.array([4, 8]), jnp.array([0.5, 0.1])),
             optax.piecewise_constant_schedule(0.3, {4: 0.5, 8: 0.1}),
         ),
+        (
+            Piecewise(0.3, [4, 8], [0.5, 0.1]),
+            optax.piecewise_constant_schedule(0.3, {4: 0.5, 8: 0.1}),
+        ),
         (Warmup(5, Constant(0.3)), optax.warmup_constant_schedule(0.0, 0.3, 5)),
         (Warmup(5, CosineDecay(0.3, 6)), optax.warmup_cosine_decay_schedule(0.0, 0.3, 5, 11)),
     ],
@@ -171,6 +175,7 @@ def test_schedules_have_the_values_of_optax(schedule, of_optax):
         lambda inside: WeightDecay(inside, 0.1),
         lambda inside: Langevin(inside, 8.0),
         lambda inside: Scheduled(inside, Constant(0.1)),
+        lambda inside: Projected(inside, BoxProjection(-1.0, 1.0)),
         lambda inside: WeightDecay(Projected(inside, BoxProjection(-1.0, 1.0)), 0.1),
     ],
 )
@@ -188,6 +193,13 @@ def test_impossible_numbers_are_refused():
         sgld(0.1, 0.0)
     with pytest.raises(ValueError, match="learning_rate must be a positive finite number"):
         sgld(-0.1, 1.0)
+    with pytest.raises(ValueError, match=r"two lists of one length, got the shapes \(2,\) and"):
+        Piecewise(0.1, [1, 2], [0.5])
+    with pytest.raises(ValueError, match="boundaries must be integers"):
+        Piecewise(0.1, [1.5], [0.5])
+    for make in (lambda: LinearDecay(0.1, -1.0, 4), lambda: CosineDecay(0.1, 4, -1.0)):
+        with pytest.raises(ValueError, match="final must be a finite number, not negative"):
+            make()
     for make in (
         lambda: LinearDecay(0.1, 0.0, 0),
         lambda: CosineDecay(0.1, 0),

@@ -54,7 +54,7 @@ def test_no_noise_where_all_gradients_agree(noise):
 
 
 def test_impossible_ranks_are_refused(network_problem):
-    with pytest.raises(ValueError, match="rank must be a positive finite number, got 0"):
+    with pytest.raises(ValueError, match="rank must be a positive integer, got 0"):
         LowRankNoise(1, 0)
     with pytest.raises(ValueError, match="products = 2 cannot resolve rank = 3 eigenpairs"):
         LowRankNoise(1, 3, products=2)

@@ -10,8 +10,10 @@ from sgdsim.dynamics import (
     FullGradient,
     GaussianGradient,
     IsotropicNoise,
+    LabelNoise,
     LabelNoiseGradient,
     MinibatchGradient,
+    MinibatchNoise,
     NoisyGradient,
     label_noise_sgd,
 )
@@ -56,6 +58,15 @@ def test_label_noise_takes_the_batches_of_sgd(network_problem, getkey):
     rows, _ = LabelNoiseGradient(BATCH, STD).draw(key, step, problem, theta)
     expected = MinibatchGradient(BATCH).draw(key, step, problem, theta)
     np.testing.assert_array_equal(rows, expected)
+
+
+def test_normals_of_labels_are_not_those_of_gradient_noise(network_problem, getkey):
+    problem, theta = network_problem
+    key, step = getkey(), jnp.asarray(5)
+    _, labels = LabelNoiseGradient(problem.n, STD).draw(key, step, problem, theta)
+    for noise in (MinibatchNoise(BATCH), LabelNoise(BATCH, STD)):
+        others = noise.draw(key, step, problem, theta)
+        assert not np.intersect1d(np.ravel(labels), np.ravel(others)).size
 
 
 @pytest.mark.statistical

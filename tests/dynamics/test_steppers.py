@@ -123,15 +123,23 @@ def test_diffeqsolve_gives_the_same_iterates_as_the_scan(network_problem, getkey
 
 
 def test_substeps_use_counters_of_their_own(network_problem, getkey):
-    """Substep j of step k draws with counter k m + j: no two substeps share normals."""
+    """Substep j of step k draws with counter k m + j of one stream: no two share normals.
+
+    Nor does a substep share them with Gaussian SGD or with other substeps, at whatever step.
+    """
     problem, theta = network_problem
     noise, key = MinibatchNoise(BATCH), getkey()
     stepper = SDE(ETA, noise, 3)
     draws = [stepper.draw(key, jnp.asarray(k), problem, theta) for k in range(3)]
+    stream = jax.random.fold_in(jax.random.fold_in(key, np.uint32(0x8000_0003)), 3)
     expected = [
-        jax.random.normal(jax.random.fold_in(key, counter), (problem.n,)) for counter in range(9)
+        jax.random.normal(jax.random.fold_in(stream, counter), (problem.n,)) for counter in range(9)
     ]
     np.testing.assert_array_equal(np.concatenate(draws), np.stack(expected))
+    one = [SDE(ETA, noise).draw(key, jnp.asarray(k), problem, theta) for k in range(9)]
+    two = [SDE(ETA, noise, 2).draw(key, jnp.asarray(k), problem, theta) for k in range(9)]
+    numbers = np.concatenate([np.ravel(a) for a in (draws, one, two)])
+    assert len(np.unique(numbers)) == numbers.size
 
 
 def test_gradient_descent(network_problem):
@@ -196,9 +204,9 @@ def test_impossible_learning_rates_are_refused(bad):
 
 
 def test_zero_batches_and_substeps_are_refused():
-    with pytest.raises(ValueError, match="batch_size must be a positive finite number, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a positive integer, got 0"):
         minibatch_sgd(0.1, 0)
-    with pytest.raises(ValueError, match="substeps must be a positive finite number, got 0"):
+    with pytest.raises(ValueError, match="substeps must be a positive integer, got 0"):
         SDE(0.1, MinibatchNoise(4.0), 0)
 
 

@@ -8,7 +8,28 @@ import pytest
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
-from sgdsim.dynamics import IsotropicNoise, Iterate, MinibatchNoise, StudentNoise, UnderdampedSDE
+from sgdsim.dynamics import (
+    SDE,
+    AdamSDE,
+    Constant,
+    ConstantNoise,
+    CosineDecay,
+    DiagonalNoise,
+    GaussianGradient,
+    HessianAlignedNoise,
+    IsotropicNoise,
+    Iterate,
+    LabelNoise,
+    LangevinNoise,
+    LowRankNoise,
+    MinibatchNoise,
+    Scheduled,
+    StudentNoise,
+    UnderdampedSDE,
+    Warmup,
+    heavy_ball,
+    nesterov as algorithm_nesterov,
+)
 from sgdsim.problems import Problem
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -46,6 +67,132 @@ def test_one_substep_is_the_algorithm_with_gaussian_noise(network_problem, getke
     np.testing.assert_allclose(
         ravel_pytree(iterate.theta)[0], ravel_pytree(expected)[0], rtol=0, atol=1e-13
     )
+
+
+def output_noises(theta):
+    """One of every Gaussian model, all of them with a learning rate that does not matter."""
+    factor = jax.tree.map(lambda a: jnp.ones((*a.shape, 1)) * 0.3, theta)
+    return {
+        "minibatch": MinibatchNoise(3.0),
+        "isotropic": NOISE,
+        "langevin": LangevinNoise(4.0, ETA),
+        "constant": ConstantNoise(factor),
+        "diagonal": DiagonalNoise(3.0),
+        "low rank": LowRankNoise(3.0, 2),
+        "hessian aligned": HessianAlignedNoise(3.0, "cross_entropy"),
+        "label": LabelNoise(3.0, 0.4),
+    }
+
+
+@pytest.mark.parametrize("name", list(output_noises(())))
+def test_one_substep_is_heavy_ball_for_every_noise(network_problem, getkey, name):
+    problem, theta = network_problem
+    noise, key = output_noises(theta)[name], getkey()
+    steppers = [
+        UnderdampedSDE(ETA, MOMENTUM, noise),
+        heavy_ball(ETA, MOMENTUM, GaussianGradient(noise)),
+    ]
+
+    def end(stepper):
+        def body(iterate, k):
+            draw = stepper.draw(key, k, problem, iterate.theta)
+            return stepper.step(problem, iterate, draw)[0], None
+
+        return jax.lax.scan(body, stepper.start(problem, theta), jnp.arange(3))[0].theta
+
+    ends = [ravel_pytree(jax.jit(end)(stepper))[0] for stepper in steppers]
+    np.testing.assert_allclose(ends[0], ends[1], rtol=0, atol=1e-12)
+    assert np.abs(ends[0] - ravel_pytree(theta)[0]).max() > 0.05
+
+
+def scheduled_path(stepper, schedule, key, steps=8):
+    problem, theta = bowl(3)
+    stepper = Scheduled(stepper, schedule)
+
+    def body(iterate, k):
+        draw = stepper.draw(key, k, problem, iterate.theta)
+        iterate = stepper.step(problem, iterate, draw)[0]
+        return iterate, (iterate.theta, iterate.memory)
+
+    start = stepper.start(problem, theta + 1.0)
+    return jax.jit(lambda: jax.lax.scan(body, start, jnp.arange(steps))[1])()
+
+
+#: Zero in step 0; and from step 4 on.
+ZEROS = {"warmup": Warmup(3, Constant(ETA)), "cosine": CosineDecay(ETA, 4)}
+
+
+@pytest.mark.parametrize("schedule", list(ZEROS.values()), ids=list(ZEROS))
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_with_a_schedule_one_substep_is_the_scheduled_algorithm(getkey, schedule, nesterov):
+    """Also where the learning rate is zero: the sum of gradients goes on, as with optax."""
+    key, algorithm = getkey(), algorithm_nesterov if nesterov else heavy_ball
+    found, memory = scheduled_path(
+        UnderdampedSDE(123.0, MOMENTUM, NOISE, nesterov=nesterov), schedule, key
+    )
+    expected, trace = scheduled_path(
+        algorithm(123.0, MOMENTUM, GaussianGradient(NOISE)), schedule, key
+    )
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(memory, trace.trace, rtol=0, atol=1e-13)
+    assert np.abs(np.diff(found, axis=0)).max() > 0.05
+
+
+@pytest.mark.parametrize("schedule", list(ZEROS.values()), ids=list(ZEROS))
+@pytest.mark.parametrize("solver", LANGEVIN)
+def test_langevin_solvers_rest_at_a_learning_rate_of_zero(getkey, schedule, solver):
+    found, memory = scheduled_path(
+        UnderdampedSDE(ETA, MOMENTUM, NOISE, 2, solver=solver), schedule, getkey()
+    )
+    assert np.isfinite(found).all()
+    assert np.isfinite(memory).all()
+    resting = np.diff(np.vstack([np.ones((1, 3)), found]), axis=0)
+    zero = np.array([float(schedule(k)) == 0 for k in range(8)])
+    assert zero.any()
+    assert not resting[zero].any()
+    assert np.abs(resting[~zero]).min() > 0
+
+
+@pytest.mark.parametrize("schedule", list(ZEROS.values()), ids=list(ZEROS))
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda noise: SDE(ETA, noise, 2),
+        lambda noise: UnderdampedSDE(ETA, MOMENTUM, noise, 2),
+        lambda noise: AdamSDE(ETA, noise),
+    ],
+)
+def test_langevin_noise_at_a_learning_rate_of_zero(getkey, schedule, make):
+    found, _ = scheduled_path(make(LangevinNoise(4.0, ETA)), schedule, getkey())
+    assert np.isfinite(found).all()
+    assert np.abs(np.diff(found, axis=0)).max() > 0
+
+
+@pytest.mark.parametrize("solver", ["euler", *LANGEVIN])
+def test_one_path_for_all_numbers_of_substeps(getkey, solver):
+    """On one path the distance to a fine solution shrinks; on independent ones it does not."""
+    problem, theta = bowl(400)
+    key, steps = getkey(), 4
+
+    def end(substeps, resolution):
+        stepper = UnderdampedSDE(
+            *(ETA, MOMENTUM, NOISE, substeps), solver=solver, resolution=resolution
+        )
+
+        def body(iterate, k):
+            draw = stepper.draw(key, k, problem, iterate.theta)
+            return stepper.step(problem, iterate, draw)[0], None
+
+        run = jax.jit(lambda it: jax.lax.scan(body, it, jnp.arange(steps))[0].theta)
+        return np.asarray(run(stepper.start(problem, theta)))
+
+    fine = end(16, 16)
+    coarse, middle, apart = (
+        np.sqrt(np.mean((end(m, resolution) - fine) ** 2))
+        for m, resolution in [(2, 16), (8, 16), (8, 8)]
+    )
+    assert middle < 0.5 * coarse
+    assert coarse < 0.4 * apart
 
 
 def law(stepper, steps, start):
@@ -176,8 +323,8 @@ def test_simulated_stationary_variance(solver):
 @pytest.mark.parametrize(
     ("noise", "settings", "message"),
     [
-        (NOISE, {"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0.*negative damping"),
-        (NOISE, {"momentum": 1.2}, r"negative damping.*momentum 0 is plain SGD"),
+        (NOISE, {"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0: from 1 on the damping"),
+        (NOISE, {"momentum": 1.2}, r"damping is not positive.*Momentum 0 is plain SGD"),
         (NOISE, {"momentum": -0.1}, r"momentum must be in \[0, 1\), got -0.1"),
         (NOISE, {"learning_rate": 0.0}, "learning_rate must be a positive finite number"),
         (NOISE, {"solver": "heun"}, "momentum; take 'euler' or 'align', 'should', 'quicsort'"),

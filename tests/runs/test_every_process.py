@@ -70,7 +70,7 @@ def processes(tables: dict[str, str], learning_rate: float = 0.01) -> list[str]:
 
 @pytest.fixture(scope="module")
 def every(tmp_path_factory, memories):
-    settings = [*processes(PROCESSES), *SMALL, "ensemble.trajectories=2", "compute.devices=1"]
+    settings = [*processes(PROCESSES), *SMALL, "ensemble.trajectories=2"]
     scenario = load_scenario(memories, [*settings, "validity.trajectories=1"])
     return sgdsim.open_run(
         sgdsim.run(scenario, tmp_path_factory.mktemp("every") / "run", quiet=True)
@@ -190,7 +190,9 @@ def test_it_disturbs_no_other_process(diverging):
     for name in ("loss", "mean_loss", "late_loss", "hessian_eigenvalue"):
         assert others[name].notnull().all(), name
     verdicts = json.loads(tree.attrs["verdicts"])
-    assert verdicts["SGD [/plain]"].startswith("SDE invalid")
+    first = int(tree["dynamics"]["diverged_step"][0].min())
+    lost = f"3 of 3 trajectories diverged, the first at step {first}. SDE invalid"
+    assert verdicts["SGD [/plain]"].startswith(lost)
     assert verdicts["heavy ball"].startswith("SDE not judged")
     assert verdicts["Adam"].startswith("SDE valid throughout"), "it is SGD here"
     claims = tree["claims"].to_dataset()

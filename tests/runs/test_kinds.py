@@ -5,7 +5,7 @@ import pytest
 
 import sgdsim
 from sgdsim._errors import ScenarioError, SgdsimError
-from sgdsim.runs import RunPaths, _run as _run_module
+from sgdsim.runs import RunPaths, _stagnation
 from sgdsim.scenario import load_scenario
 
 pytestmark = pytest.mark.slow
@@ -97,8 +97,11 @@ def test_a_network(tmp_path):
     assert tree["bounds"]["value"].notnull().all()
 
 
-@pytest.mark.parametrize("where", ["begin", "finish_run"])
-def test_a_run_killed_at_either_end_is_resumed(tmp_path, monkeypatch, where):
+@pytest.mark.parametrize(
+    ("module", "where"),
+    [(_stagnation.StagnationRun, "probe"), (_stagnation, "finish_run")],
+)
+def test_a_run_killed_at_either_end_is_resumed(tmp_path, monkeypatch, module, where):
     class Killed(BaseException):
         pass
 
@@ -108,8 +111,7 @@ def test_a_run_killed_at_either_end_is_resumed(tmp_path, monkeypatch, where):
     scenario = load_scenario("stagnation", [*TINY, "stagnation.radius=1.0"])
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        target = _run_module if where == "finish_run" else _run_module._Run
-        patch.setattr(target, where, killed)
+        patch.setattr(module, where, killed)
         with pytest.raises(Killed):
             sgdsim.run(scenario, out, quiet=True)
     assert not RunPaths(out).store.exists()

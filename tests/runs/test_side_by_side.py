@@ -51,8 +51,13 @@ def test_it_succeeds_and_prints_processes_verdicts_and_claims(run, request):
     assert "Traceback" not in process.stderr
     assert "Warning" not in process.stderr
     printed = process.stderr.splitlines()
-    for name, sentence in json.loads(tree.attrs["verdicts"]).items():
-        assert f"{name}: {sentence}" in printed
+    verdicts = json.loads(tree.attrs["verdicts"])
+    said = dict(line.split(": ", 1) for line in printed if ": SDE " in line)
+    # Processes with one fate share a line, in the words of one of them.
+    assert ", ".join(said) == ", ".join(verdicts)
+    for names, sentence in said.items():
+        assert sentence in {verdicts[name] for name in verdicts if name in names}
+    for name in verdicts:
         assert any(line.startswith(f"│ {name} ") for line in printed)
     claims = tree["claims"].to_dataset()
     answers = [line.split("│")[-2].strip() for line in printed if line.startswith("│")]
@@ -238,8 +243,8 @@ def test_predictions_are_those_of_the_theory(wells):
     small, large, fine = wells["corrected_escape_time"].values
     assert 61.88 / large == pytest.approx(0.966, abs=5e-4)
     assert abs(small / 66.27 - 1) < 0.005
-    # Ten substeps of 0.02 are corrected as steps of that length.
-    assert fine == pytest.approx(small)
+    # Ten substeps of 0.02 are corrected as steps of that length, but seen once in ten.
+    assert small < fine < 1.05 * small
 
 
 def test_curvature_of_a_landscape_is_that_of_the_formula(wells):
