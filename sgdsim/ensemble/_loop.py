@@ -160,7 +160,10 @@ class Ensemble(eqx.Module):
 
     def observe(self, state: EnsembleState) -> dict[str, Array]:
         """Observables of the present state, each of shape ``(trajectory, 1)``."""
-        return _observe(jax.tree.map(_as_array, self), state)
+        # Without stepper and memory one program serves all processes on a problem.
+        idle = eqx.tree_at(lambda ensemble: ensemble.stepper, self, None)
+        resting = EnsembleState(state.theta, (), state.track)
+        return _observe(jax.tree.map(_as_array, idle), resting)
 
 
 @eqx.filter_jit

@@ -4,6 +4,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_the_table_the_verdicts_and_the_figures(study, run, tmp_path, capsys, mo
 
 
 def test_what_was_not_measured_is_a_dash(study, run):
-    tree = open_run(run).load()
+    tree: Any = open_run(run).load()
     for name in ("sde_gauge", "noise_kurtosis"):
         tree["dynamics"][name][1] = np.nan
     table = study.rows(tree)
@@ -77,7 +78,7 @@ def test_what_was_not_measured_is_a_dash(study, run):
 
 
 def test_a_process_that_diverged_altogether(study, run):
-    tree = open_run(run).load()
+    tree: Any = open_run(run).load()
     tree["dynamics"]["late_loss"][2] = np.nan
     tree["dynamics"]["late_loss"][3, 1:] = np.nan  # one trajectory is left, without an error
     table = study.rows(tree)

@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from typing import get_args
+from typing import Any, get_args
 
 import equinox as eqx
 import jax
@@ -291,7 +291,7 @@ def problem(x64):
     return Problem(OutputLoss(outputs, loss), rows, 0.1)
 
 
-def build(table: dict, theta):
+def build(table: dict, theta) -> Any:
     return build_stepper(TABLE.validate_python({"learning_rate": 0.25, **table}), theta)
 
 

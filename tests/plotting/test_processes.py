@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
+from matplotlib.patches import Rectangle
 
 from sgdsim.plotting import plot_discrepancy, plot_escapes, plot_losses, plot_validity
 from sgdsim.store import open_run
@@ -100,6 +101,7 @@ def test_validity_draws_the_stored_numbers(tree):
         np.testing.assert_array_equal(gauge, data.sde_gauge.sel(process=name))
     assert set(line(ax, "edge of stability, sharpness 2/eta")[1]) == {1.0}
     (valid,) = [patch for patch in ax.patches if patch.get_label() == "SDE valid: <= 0.1"]
+    assert isinstance(valid, Rectangle)
     assert valid.get_y() + valid.get_height() == pytest.approx(0.1)
     assert ax.get_yscale() == "log"
     assert len(set(colours(ax).values())) == 4
@@ -197,6 +199,8 @@ def test_discrepancy_of_a_process_that_diverged_altogether(tree, edited):
     figure = plot_discrepancy(edited(tree, "dynamics", late_loss=late), "sgd")
     render(figure)
     (found,) = [c for c in figure.axes[0].containers if c.get_label() == "sde"]
+    assert isinstance(found, ErrorbarContainer)
+    assert found.lines[0] is not None
     points = np.asarray(found.lines[0].get_xydata())
     assert np.isfinite(points).all(axis=1).tolist() == [True, False]
 
@@ -210,5 +214,6 @@ def test_any_name_is_shown(tree, name):
         figure = draw(renamed)
         render(figure)
         legend = figure.axes[0].get_legend()
+        assert legend is not None
         shown = [text.get_text().strip().replace("\\$", "$") for text in legend.get_texts()]
         assert name in shown

@@ -1,6 +1,7 @@
 """Quantities of claims on fabricated runs, and the table that is printed."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +26,11 @@ def processes(tmp_path):
     return open_run(synthetic_dynamics_run(tmp_path / "run")).load()
 
 
-def claim(quantity: str = "exit_bound", **limits: float) -> StagnationClaim:
+def claim(quantity: Any = "exit_bound", **limits: Any) -> StagnationClaim:
     return StagnationClaim(quantity=quantity, **WORDS, **(limits or {"at_most": 1.0}))
 
 
-def claim_of(quantity: str, *names: str, **limits: float) -> DynamicsClaim:
+def claim_of(quantity: Any, *names: str, **limits: Any) -> DynamicsClaim:
     limits = limits or {"at_most": 1.0}
     return DynamicsClaim(quantity=quantity, processes=names, **WORDS, **limits)
 

@@ -94,7 +94,7 @@ def test_killed_between_two_processes(tmp_path, monkeypatch, memories, whole):
             sgdsim.run(load_scenario(memories), out, quiet=True)
     with np.load(RunPaths(out).checkpoint) as stored:
         assert (int(stored["process"]), int(stored["step"])) == (0, 8)
-    status = sgdsim.open_run(out)["dynamics"]["status"].values
+    status = sgdsim.open_run(out)["dynamics"].to_dataset()["status"].values
     assert [set(row) for row in status.tolist()] == [{1}, {0}, {0}]
     sgdsim.resume(out, quiet=True)
     assert_same_dataset(whole, out)
