@@ -116,6 +116,8 @@ def test_dimensions_and_what_is_known(dynamics):
     escapes |= {f"mean_escape_time{end}" for end in ("", "_low", "_high")}
     # No variable of a network is left out, beside its many parameters.
     assert unknown - {"position"} == escapes
+    for name in ("loss", "gradient_norm", "test_error_rate", "mean_loss", "hessian_eigenvalue"):
+        assert dynamics[name].notnull().all(), name
     assert np.all(dynamics["status"] == 1)
     assert np.all(dynamics["diverged_step"] == -1)
     assert np.all(dynamics["escape_step"] == -1)
