@@ -45,7 +45,7 @@ class SharpnessObserver(eqx.Module):
     >>> from sgdsim import Problem
     >>> from sgdsim.ensemble import SharpnessObserver
     >>> problem = Problem(lambda theta, z: z * jnp.sum(theta**2), jnp.ones(2))
-    >>> float(SharpnessObserver()(problem, jnp.ones(3))["sharpness"])
+    >>> round(float(SharpnessObserver()(problem, jnp.ones(3))["sharpness"]), 3)
     2.0
     """
 
