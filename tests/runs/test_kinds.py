@@ -22,6 +22,8 @@ TINY = [
     "convexity.radii=2",
 ]
 
+OTHERWISE = ["compute.precision=float64", "compute.mapping=vmap"]
+
 
 def _run(tmp_path, name: str, *settings: str):
     scenario = load_scenario(name, [*TINY, *settings])
@@ -52,11 +54,9 @@ def test_a_diverging_run_finishes_and_says_when(tmp_path):
     ("settings", "reason"),
     [
         (["dynamics.kind=gd"], "no noise"),
-        (["dynamics.kind=sgd", "dynamics.batch_size=4"], "not Gaussian"),
         (["dynamics.kind=sgd", "dynamics.replacement=false"], "not Gaussian"),
         (["dynamics.noise.kind=isotropic", "dynamics.noise.variance=1e-4"], None),
-        (["dynamics.kind=sde", "dynamics.substeps=2"], None),
-        (["compute.precision=float64", "compute.mapping=vmap"], None),
+        (["dynamics.kind=sde", "dynamics.substeps=2", *OTHERWISE], None),
     ],
 )
 def test_every_kind_of_dynamics(tmp_path, settings, reason):
