@@ -140,8 +140,28 @@ class Ensemble(eqx.Module):
         """
         self.stepper.check(self.problem, theta)
         copies = self.layout.padded(trajectories)
-        stacked = jax.tree.map(lambda a: jnp.broadcast_to(a, (copies, *a.shape)), theta)
-        return self.layout.place(_start(jax.tree.map(_as_array, self), stacked))
+        return self._start(jax.tree.map(lambda a: jnp.broadcast_to(a, (copies, *a.shape)), theta))
+
+    def start_each(self, thetas: PyTree) -> EnsembleState:
+        """Every trajectory at a point of its own, along the leading axis of ``thetas``.
+
+        The last point is repeated up to a multiple of the device count.
+
+        Raises
+        ------
+        ValueError
+            If the stepper does not fit the problem or the parameters.
+        """
+        self.stepper.check(self.problem, jax.tree.map(lambda a: a[0], thetas))
+
+        def pad(points: Array) -> Array:
+            missing = self.layout.padded(len(points)) - len(points)
+            return jnp.concatenate([points, jnp.repeat(points[-1:], missing, axis=0)])
+
+        return self._start(jax.tree.map(pad, thetas))
+
+    def _start(self, thetas: PyTree) -> EnsembleState:
+        return self.layout.place(_start(jax.tree.map(_as_array, self), thetas))
 
     def keys(self, seed: int, trajectories: int, point: int = 0) -> Key[Array, " trajectory"]:
         """One key per trajectory, whatever the size of the ensemble."""

@@ -216,10 +216,10 @@ def test_schedules_that_do_not_divide_are_refused(steps, every, chunk):
 
 
 def test_state_is_theta_and_track_alone(make_ensemble):
-    """What a checkpoint has to hold: 2 + 6 leaves, all with the trajectory in front."""
+    """What a checkpoint has to hold: 1 + 10 leaves, all with the trajectory in front."""
     state = make_ensemble().start(jnp.asarray(START), 3)
     assert isinstance(state, EnsembleState)
     assert isinstance(state.track, Track)
     leaves = jax.tree.leaves(state)
-    assert len(leaves) == 1 + 6
+    assert len(leaves) == 1 + 10
     assert {leaf.shape[0] for leaf in leaves} == {3}

@@ -1,12 +1,14 @@
 """Every step is watched: the compiled loop against a plain numpy loop over all iterates."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sgdsim.dynamics import gradient_descent
+from sgdsim.dynamics import IsotropicNoise, gaussian_sgd, gradient_descent
 from sgdsim.ensemble import (
     NEVER,
     ClassificationObserver,
@@ -17,8 +19,8 @@ from sgdsim.ensemble import (
     start_track,
     update_track,
 )
-from sgdsim.problems import Problem, Rows, cross_entropies
-from sgdsim.stagnation import Ball
+from sgdsim.problems import PeriodicWells, Problem, Rows, cross_entropies
+from sgdsim.stagnation import Ball, Union, basins_of
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -216,6 +218,77 @@ def test_divergence_counts_as_an_exit():
         again, finite = update_track(after, region, jnp.zeros(1), jnp.asarray(4), jnp.asarray(True))
         assert not bool(finite)
         jax.tree.map(np.testing.assert_array_equal, again, after)
+
+
+def recount(basins: np.ndarray, inside: np.ndarray) -> dict[str, list]:
+    """The basin statistics of every trajectory, by plain loops over all iterates."""
+    counted = {name: [] for name in ("exit_step", "entry_basin", "basin", "hops", "switch_step")}
+    for path, within in zip(basins, inside, strict=True):
+        visited = [(step, int(path[step])) for step in range(len(path)) if within[step]]
+        entry = visited[0] if visited else (NEVER, 0)
+        out = [k for k in range(len(path)) if visited and k > entry[0] and not within[k]]
+        others = [step for step, basin in visited if basin != entry[1]]
+        pairs = itertools.pairwise(visited)
+        counted["exit_step"].append(out[0] if out else NEVER)
+        counted["entry_basin"].append(entry[1])
+        counted["basin"].append(visited[-1][1] if visited else 0)
+        counted["hops"].append(sum(a != b for (_, a), (_, b) in pairs))
+        counted["switch_step"].append(others[0] if others else NEVER)
+    return counted
+
+
+@pytest.mark.parametrize(("radius", "start"), [(0.5, 0.0), (0.2, 0.1), (0.2, 0.35)])
+def test_basins_of_a_periodic_landscape_against_a_recount_of_the_path(radius, start, finish):
+    """Touching balls (switches without exits), separate balls, and a start outside."""
+    periods, steps, members = 1, 120, 24
+    wells = PeriodicWells(amplitude=0.02, period=1.0)
+    ensemble = Ensemble(
+        wells.problem(),
+        gaussian_sgd(0.3, IsotropicNoise(0.16)),
+        basins_of(wells, radius, periods=periods),
+        lambda problem, theta: {"x": theta[0]},
+        Schedule(steps=steps, record_every=1, chunk_steps=40),
+        Layout("map", 1),
+    )
+    keys = ensemble.keys(3, members)
+    found = finish(ensemble, keys, ensemble.start(jnp.array([start]), members))
+    paths = np.concatenate([found.records["x"], found.final["x"]], axis=1)
+    cells = np.clip(np.round(paths), -periods, periods)
+    inside = np.abs(paths - cells) <= radius
+    expected = recount(cells + periods, inside)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found.track[name], values, err_msg=name)
+    # The comparison means something only if every kind of event happens.
+    exits, switches = np.array(expected["exit_step"]), np.array(expected["switch_step"])
+    assert np.max(expected["hops"]) > 1
+    assert np.any(switches == NEVER)
+    if radius == 0.5:
+        assert np.any((exits == NEVER) & (switches != NEVER))
+        assert np.any(exits != NEVER)
+    else:
+        assert np.any((exits != NEVER) & (exits < switches))
+    assert start < 0.3 or (np.min(found.track["entry_step"]) > 0 and not np.any(inside[:, 0]))
+
+
+def test_a_divergence_leaves_the_basins_as_they_were():
+    region = Union([Ball(centre=jnp.array([x]), radius=0.4) for x in (0.0, 1.0)])
+    track, late = start_track(region, jnp.array([0.1])), jnp.asarray(True)
+    for step, x in enumerate([0.9, 0.5, 0.1, np.inf, 0.9], start=1):
+        track, _ = update_track(track, region, jnp.array([x]), jnp.asarray(step), late)
+    found = [int(getattr(track, name)) for name in ("entry_basin", "basin", "hops")]
+    assert found == [0, 0, 2]
+    assert (int(track.switch_step), int(track.exit_step)) == (1, 2)
+    assert int(track.diverged_step) == 4
+
+
+def test_a_region_of_one_basin_costs_nothing():
+    """Its basin numbers pass through the step as they are, so that XLA drops them."""
+    region = Ball(centre=jnp.zeros(2), radius=1.0)
+    before = start_track(region, jnp.zeros(2))
+    after, _ = update_track(before, region, jnp.ones(2), jnp.asarray(1), jnp.asarray(True))
+    for name in ("entry_basin", "basin", "hops", "switch_step"):
+        assert getattr(after, name) is getattr(before, name)
+    assert after.exit_step is not before.exit_step
 
 
 def test_classification_observer(network_problem, getkey):
