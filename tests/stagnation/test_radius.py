@@ -4,10 +4,13 @@ import pytest
 from sgdsim.stagnation import (
     StayConstants,
     auto_radius,
+    comfortable_stagnation_number,
     contraction_rsi,
     contraction_strongly_convex,
     log_exit_bound_s2,
+    stagnation_number,
     stationary_radius,
+    stay_exponent,
 )
 
 
@@ -62,6 +65,32 @@ def test_auto_radius_refuses(change, words):
     }
     with pytest.raises(ValueError, match=words):
         auto_radius(**(arguments | change))
+
+
+def test_stay_exponent_is_inverted_by_the_auto_radius():
+    radius = auto_radius(0.1, 2.0, 0.2, 0.5, steps=1000, failure_probability=0.01)
+    assert float(stay_exponent(0.1, 2.0, 0.2, 0.5, radius)) == pytest.approx(np.log(1e5))
+    inside = stationary_radius(0.1, 2.0, 0.5)
+    exponents = stay_exponent(0.1, np.array([[2.0], [-2.0]]), 0.2, 0.5, np.array([inside, 1.0, -1]))
+    assert exponents.shape == (2, 3)
+    assert exponents[0, 0] == pytest.approx(0.0, abs=1e-12)
+    assert exponents[0, 1] == pytest.approx(100 * (1 - inside) ** 2)
+    assert np.isnan(exponents[1]).all()
+    assert np.isnan(exponents[0, 2])
+
+
+def test_a_comfortable_stagnation_number_has_an_exponent_of_log_steps():
+    eta, mu, s, rank, steps = 0.05, 0.7, 0.04, 6.0, 5000
+    spread = stationary_radius(eta, mu, rank * s)
+    radius = comfortable_stagnation_number(steps, rank) * spread
+    assert float(stay_exponent(eta, mu, s, rank * s, radius)) == pytest.approx(np.log(steps))
+    assert stagnation_number(radius, spread) == pytest.approx(
+        comfortable_stagnation_number(steps, rank)
+    )
+    assert np.isnan(stagnation_number(1.0, 0.0))
+    assert np.isnan(stagnation_number(float("nan"), 1.0))
+    with pytest.raises(ValueError, match="must be at least 1, got 0 and 6"):
+        comfortable_stagnation_number(0, rank)
 
 
 @pytest.mark.parametrize("eta", [0.1, 0.4, 0.6])
