@@ -9,6 +9,8 @@ from scipy import integrate, special, stats
 from sgdsim.problems import TwoWells
 from sgdsim.stagnation import (
     effective_diffusion,
+    exact_exit_rate,
+    exact_stay_probability,
     exit_rate,
     eyring_kramers_time,
     finite_step_diffusion,
@@ -17,7 +19,6 @@ from sgdsim.stagnation import (
     mean_first_passage_time,
 )
 from sgdsim.testing._escape_oracles import exact_mean_exit_time
-from sgdsim.testing._exit_kernel import exact_exit_rate, exact_stay_probability
 
 #: Mean overshoot of a Gaussian walk, -zeta(1/2)/sqrt(2 pi), by Euler-Maclaurin summation.
 OVERSHOOT = -(np.sum(np.arange(1, 1001) ** -0.5) - 2 * 1000**0.5 - 0.5 / 1000**0.5) / math.sqrt(
