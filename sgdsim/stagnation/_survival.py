@@ -1,8 +1,13 @@
 """Estimated stay probabilities from the exit steps of an ensemble, with exact intervals."""
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
+
+#: Exits below which a count says little more than the order of magnitude.
+_FEWEST_EXITS = 10
 
 
 def clopper_pearson(
@@ -49,8 +54,7 @@ def clopper_pearson(
     >>> low.round(4).tolist(), high.round(4).tolist()
     ([0.0, 0.6915], [0.3085, 1.0])
     """
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence:g}")
+    check_confidence(confidence)
     x, n = np.broadcast_arrays(np.asarray(successes), np.asarray(trials))
     if np.any(n < 1):
         raise ValueError(f"trials must be at least 1, got {int(n.min())}")
@@ -121,3 +125,78 @@ def stay_probability(
     stayed = exit_step.size - np.searchsorted(exits, steps, side="right")
     low, high = clopper_pearson(stayed, exit_step.size, confidence)
     return stayed / exit_step.size, low, high
+
+
+class MonteCarloExit(NamedTuple):
+    """Exit probability from counted runs.
+
+    Attributes
+    ----------
+    probability, low, high
+        Estimate and Clopper-Pearson limits.
+    reachable
+        Whether the runs were enough for more than an order of magnitude (ten exits).
+    sentence
+        The result in words.
+    """
+
+    probability: float
+    low: float
+    high: float
+    reachable: bool
+    sentence: str
+
+
+def monte_carlo_exit(exits: int, runs: int, confidence: float) -> MonteCarloExit:
+    """Exit probability from counted runs, which says so where it is out of their reach.
+
+    Parameters
+    ----------
+    exits
+        Runs with an exit.
+    runs
+        All runs.
+    confidence
+        Of the Clopper-Pearson interval.
+
+    Returns
+    -------
+    MonteCarloExit
+        Estimate, limits and a sentence.
+
+    Raises
+    ------
+    ValueError
+        As `clopper_pearson`.
+
+    Examples
+    --------
+    >>> from sgdsim.stagnation import monte_carlo_exit
+    >>> print(monte_carlo_exit(0, 20_000, 0.95).sentence)
+    0 exits in 20000 runs: below 1.8e-04 at 95%, a smaller probability cannot be seen with this \
+many; use importance splitting
+    >>> print(monte_carlo_exit(260, 20_000, 0.95).sentence)
+    260 exits in 20000 runs: 1.3e-02 (1.1e-02 to 1.5e-02 at 95%)
+    """
+    low, high = (float(limit) for limit in clopper_pearson(exits, runs, confidence))
+    reachable = exits >= _FEWEST_EXITS
+    sentence = f"{exits} exits in {runs} runs: "
+    if reachable:
+        sentence += f"{exits / runs:.1e} ({low:.1e} to {high:.1e} at {confidence:.0%})"
+    elif exits:
+        sentence += (
+            f"between {low:.1e} and {high:.1e} at {confidence:.0%}, too few for more than the "
+            "order of magnitude; use importance splitting"
+        )
+    else:
+        sentence += (
+            f"below {high:.1e} at {confidence:.0%}, a smaller probability cannot be seen with "
+            "this many; use importance splitting"
+        )
+    return MonteCarloExit(exits / runs, low, high, reachable, sentence)
+
+
+def check_confidence(confidence: float) -> None:
+    """Refuse what is no confidence of an interval."""
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence:g}.")

@@ -1,8 +1,10 @@
+import re
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from sgdsim.stagnation import clopper_pearson, stay_probability
+from sgdsim.stagnation import clopper_pearson, monte_carlo_exit, stay_probability
 
 
 @pytest.mark.parametrize(
@@ -78,3 +80,21 @@ def test_stay_probability_counts_like_a_loop():
 def test_stay_probability_refuses(exit_step, steps, words):
     with pytest.raises(ValueError, match=words):
         stay_probability(np.array(exit_step, np.int32), np.array(steps), 0.95)
+
+
+@pytest.mark.parametrize(
+    ("exits", "reachable", "words"),
+    [
+        (0, False, "0 exits in 20000 runs: below 1.8e-04 at 95%, a smaller probability cannot be"),
+        (9, False, "between 2.1e-04 and 8.5e-04 at 95%, too few for more than the order"),
+        (10, True, r"10 exits in 20000 runs: 5.0e-04 \(2.4e-04 to 9.2e-04 at 95%\)"),
+    ],
+)
+def test_monte_carlo_says_what_it_cannot_reach(exits, reachable, words):
+    result = monte_carlo_exit(exits, 20_000, 0.95)
+    interval = stats.binomtest(exits, 20_000).proportion_ci(0.95, "exact")
+    assert (result.low, result.high) == pytest.approx((interval.low, interval.high))
+    assert result.probability == exits / 20_000
+    assert result.reachable is reachable
+    assert ("importance splitting" in result.sentence) is not reachable
+    assert re.match(f".*{words}", result.sentence)
