@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 from scipy.optimize import minimize
 
 from sgdsim._errors import SgdsimError
@@ -97,8 +97,8 @@ def find_minimum(
             )
         theta = unravel(jnp.asarray(point))
         spectrum = hessian_spectrum(problem, theta, depth)
-        smallest, residual = (float(x) for x in spectrum.smallest)
-        if smallest >= -max(residual, 1e-9):
+        smallest = float(spectrum.smallest[0])
+        if not is_negative(*spectrum.smallest):
             return Minimum(theta, float(risk.value(point)), norm, spectrum)
         point = _leave_saddle(risk, point, np.asarray(spectrum.vectors[0]))
     raise SgdsimError(
@@ -110,6 +110,11 @@ def find_minimum(
 def hessian_spectrum(problem: Problem, theta: PyTree, depth: int) -> ExtremeEigenvalues:
     """Ritz values of the Hessian of the empirical risk at ``theta``, compiled once per shape."""
     return _spectrum(problem, theta, depth)
+
+
+def is_negative(smallest: Float[Array, "*n"], residual: Float[Array, "*n"]) -> Bool[Array, "*n"]:
+    """Whether a smallest Ritz value is below zero by more than its residual and rounding."""
+    return smallest < -jnp.maximum(residual, 1e-9)
 
 
 class _Risk:
