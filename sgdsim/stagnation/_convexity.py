@@ -1,28 +1,6 @@
-r"""Sampled ratios of the convexity conditions in a ball around an isolated minimum.
-
-With :math:`u = \theta - \theta^*` and :math:`L^* = L(\theta^*)`, each condition with modulus mu
-says that a ratio is at least mu everywhere in the ball:
-
-========= =============================================================== =======================
-condition ratio                                                           inequality
-========= =============================================================== =======================
-ESC       2 [L(theta') - L(theta) - <grad L(theta), theta' - theta>]      essential strong
-          / ||theta' - theta||^2, any two points with the same minimum    convexity
-WSC       2 [L* - L + <grad L, u>] / ||u||^2                              weak strong convexity
-RSI       <grad L, u> / ||u||^2                                           restricted secant
-PL        ||grad L||^2 / (2 (L - L*))                                     Polyak-Lojasiewicz
-QG        2 (L - L*) / ||u||^2                                            quadratic growth
-========= =============================================================== =======================
-
-All tend to :math:`v^\top H v` (PL: :math:`\|Hv\|^2 / v^\top H v`) for u = rho v and rho to 0.
-A finite sample can refute a condition, never certify it: the sample size belongs to every result.
-
-Source: conditions as in Karimi, Nutini & Schmidt (2016); used here in the stagnation theory after
-Imaizumi & Schmidt-Hieber (explicit constants, this project).
-"""
+r"""Sample the ratios of the convexity conditions along straight fibres through a minimum."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -31,129 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-CONDITIONS = ("ESC", "WSC", "RSI", "PL", "QG")
+from sgdsim.stagnation._convexity_ratios import (
+    CONDITIONS,
+    ConvexityRatios,
+    essential_ratio,
+    pointwise_ratios,
+)
 
-
-@dataclass(frozen=True, kw_only=True)
-class ConvexityRatios:
-    r"""Ratios of all conditions at the sampled points, shell by shell.
-
-    Parameters
-    ----------
-    ratio
-        Ratio by condition (order of `CONDITIONS`), direction, radius and sample. The samples of
-        the four pointwise conditions are the two signs of the direction. A sample of ESC is an
-        ordered pair of points; it belongs to the radius of its outer point.
-    counted
-        False where the rectangular array holds no sample (``ratio`` is nan there).
-    contraction
-        :math:`\|u - \eta \nabla L\| / \|u\|` by direction, radius and sign.
-    growth
-        :math:`\|\nabla L\| / \|u\|` by direction, radius and sign.
-    radii
-        The radii rho of the shells.
-    families
-        Name of the family of every direction.
-    """
-
-    ratio: Float[np.ndarray, "condition direction radius sample"]
-    counted: Bool[np.ndarray, "condition direction radius sample"]
-    contraction: Float[np.ndarray, "direction radius 2"]
-    growth: Float[np.ndarray, "direction radius 2"]
-    radii: Float[np.ndarray, " radius"]
-    families: tuple[str, ...]
-
-
-def pointwise_ratios(
-    value: Float[np.ndarray, "*dims"],
-    minimum_value: float,
-    inner: Float[np.ndarray, "*dims"],
-    gradient_norm: Float[np.ndarray, "*dims"],
-    distance: Float[np.ndarray, "*dims"],
-) -> dict[str, Float[np.ndarray, "*dims"]]:
-    r"""Evaluate the ratios of WSC, RSI, PL and QG at points.
-
-    Parameters
-    ----------
-    value
-        L(theta), any shape.
-    minimum_value
-        :math:`L^*`.
-    inner
-        :math:`\langle \nabla L(\theta), u \rangle`.
-    gradient_norm
-        :math:`\|\nabla L(\theta)\|`.
-    distance
-        :math:`\|u\| > 0`.
-
-    Returns
-    -------
-    dict
-        Keys "WSC", "RSI", "PL", "QG"; shapes as given.
-
-    Notes
-    -----
-    For L = L* the PL inequality holds for every modulus: its ratio is inf. For L < L* the point
-    refutes the minimum itself; PL and QG are negative then.
-
-    Examples
-    --------
-    On L = u^2 all ratios are the second derivative, 2:
-
-    >>> import numpy as np
-    >>> from sgdsim.stagnation import pointwise_ratios
-    >>> u = np.array([0.5])
-    >>> ratios = pointwise_ratios(u**2, 0.0, 2 * u * u, 2 * u, u)
-    >>> {condition: float(ratio[0]) for condition, ratio in ratios.items()}
-    {'WSC': 2.0, 'RSI': 2.0, 'PL': 2.0, 'QG': 2.0}
-    """
-    rise = value - minimum_value
-    square = distance**2
-    safe = np.where(rise == 0, 1.0, rise)
-    return {
-        "WSC": 2.0 * (inner - rise) / square,
-        "RSI": inner / square,
-        "PL": np.where(rise == 0, np.inf, gradient_norm**2 / (2.0 * safe)),
-        "QG": 2.0 * rise / square,
-    }
-
-
-def essential_ratio(
-    value_from: Float[np.ndarray, "*dims"],
-    value_to: Float[np.ndarray, "*dims"],
-    inner: Float[np.ndarray, "*dims"],
-    distance: Float[np.ndarray, "*dims"],
-) -> Float[np.ndarray, "*dims"]:
-    r"""Evaluate the ratio of essential strong convexity for ordered pairs of points.
-
-    .. math:: \frac{2\,[L(\theta') - L(\theta) - \langle\nabla L(\theta), \theta' - \theta\rangle]}
-              {\|\theta' - \theta\|^2}
-
-    Parameters
-    ----------
-    value_from, value_to
-        L(theta) and L(theta'), any shape.
-    inner
-        :math:`\langle \nabla L(\theta), \theta' - \theta \rangle`.
-    distance
-        :math:`\|\theta' - \theta\| > 0`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Ratios, shapes as given.
-
-    Examples
-    --------
-    On L = u^2, from 1 to 3:
-
-    >>> import numpy as np
-    >>> from sgdsim.stagnation import essential_ratio
-    >>> one = np.ones(1)
-    >>> essential_ratio(one, 9 * one, 4 * one, 2 * one).tolist()
-    [2.0]
-    """
-    return 2.0 * (value_to - value_from - inner) / distance**2
+# Two points count as of one fibre if they project that close to the base, relative to the radius.
+_SAME_FIBRE = 1e-6
 
 
 def sample_convexity(
@@ -165,12 +29,16 @@ def sample_convexity(
     *,
     learning_rate: float | int,
     families: Sequence[str] | None = None,
+    project: Callable[[Any, Any], Any] | None = None,
 ) -> ConvexityRatios:
-    r"""Evaluate all convexity ratios around an isolated minimum along given directions.
+    r"""Evaluate all convexity ratios around a minimum along given directions.
 
     The points are :math:`\theta^* \pm \rho v` for every direction v and radius rho. The pairs of
     ESC are, in both orders: all pairs of points on the same line through the minimum, and the
-    points of two consecutive directions of a family at the same radius, with all signs.
+    points of two consecutive directions of a family at the same radius, with all signs; the pairs
+    with the minimum itself are WSC (towards it) and QG (from it), and not counted again. Around a
+    minimum of a *set* the directions should be normal to it (`sample_fibres`); with ``project``
+    every ratio refers to the true nearest minimum, and only pairs that share it are of ESC.
 
     Parameters
     ----------
@@ -188,6 +56,9 @@ def sample_convexity(
         eta of the contraction ratio.
     families
         Name of the family of each direction; one family "all" if left out.
+    project
+        JAX function ``project(data, theta) -> p(theta)``, the nearest minimum as a flat vector;
+        without it the nearest minimum of every point is taken to be ``minimum``.
 
     Returns
     -------
@@ -204,7 +75,7 @@ def sample_convexity(
     -----
     Points are evaluated one after the other: memory does not grow with their number, which is
     2 x direction x radius. Differences of L at a distance rho lose about ``log10(L / (mu rho^2))``
-    of the 16 digits.
+    of the 16 digits. A point on the set itself (nearer than ``1e-6 rho``) has no ratio.
 
     Examples
     --------
@@ -241,7 +112,7 @@ def sample_convexity(
     # Under this context a library user need not have switched the whole process to float64.
     with jax.enable_x64(True):
         minimum_value, table = _evaluate(
-            value_and_grad,
+            (value_and_grad, project),
             data,
             jnp.asarray(minimum, jnp.float64),
             jnp.asarray(unit),
@@ -252,21 +123,20 @@ def sample_convexity(
     if table["value"].dtype != np.float64:
         raise ValueError(f"value_and_grad must compute in float64, got {table['value'].dtype}")
     points = {key: np.asarray(array) for key, array in table.items()}
+    # Written so that a projection that failed (nan) counts, as a ratio that is a violation.
+    away = _by_sign(~(points["distance"] <= 1e-6 * np.abs(offsets)))
+    at_base = points["drift"] <= _SAME_FIBRE * np.abs(offsets)
+    safe = np.where(_from_sign(away), points["distance"], np.nan)
     pointwise = pointwise_ratios(
-        points["value"],
-        float(minimum_value),
-        points["along"] * offsets,
-        points["gradient_norm"],
-        np.broadcast_to(np.abs(offsets), points["value"].shape),
+        points["value"], float(minimum_value), points["inner"], points["gradient_norm"], safe
     )
 
-    lines = _pairs_on_lines(points["value"], points["along"], offsets, radii.size)
-    sides, apart = _pairs_of_neighbours(points, unit, following, radii)
+    lines, on_line = _pairs_on_lines(points, at_base, offsets, radii.size)
+    sides, beside = _pairs_of_neighbours(points, at_base, unit, following, radii)
     essential = np.concatenate([lines, sides], axis=2)
-    counted = np.ones((len(CONDITIONS), *essential.shape), bool)
-    counted[0, :, :, : lines.shape[2]] = _within_shell(radii.size)
-    counted[0, :, :, lines.shape[2] :] = (apart & paired[:, None])[:, None, :]
-    counted[1:, :, :, 2:] = False
+    counted = np.zeros((len(CONDITIONS), *essential.shape), bool)
+    counted[0] = np.concatenate([on_line, beside & paired[:, None, None]], axis=2)
+    counted[1:, :, :, :2] = away
     ratio = np.full(counted.shape, np.nan)
     ratio[0] = essential
     for index, condition in enumerate(CONDITIONS[1:], start=1):
@@ -275,28 +145,42 @@ def sample_convexity(
     return ConvexityRatios(
         ratio=ratio,
         counted=counted,
-        contraction=_by_sign(points["contraction"]),
-        growth=_by_sign(points["gradient_norm"] / np.abs(offsets)),
+        contraction=_by_sign(points["step_norm"] / safe),
+        growth=_by_sign(points["gradient_norm"] / safe),
+        distance=_by_sign(points["distance"]),
         radii=np.asarray(radii, np.float64),
         families=names,
+        fibre=np.zeros(len(names), np.int64),
     )
 
 
 @eqx.filter_jit
-def _evaluate(value_and_grad, data, minimum, directions, neighbours, offsets, learning_rate):
+def _evaluate(functions, data, minimum, directions, neighbours, offsets, learning_rate):
     """Scalars of every point (direction, offset): enough for all ratios, no gradient is kept."""
+    value_and_grad, project = functions
 
     def at_point(arguments):
         direction, beside, offset = arguments
         shift = offset * direction
         value, gradient = value_and_grad(data, minimum + shift)
+        along = gradient @ direction
+        if project is None:
+            drift, away = jnp.zeros_like(offset), shift
+            inner, distance = along * offset, jnp.abs(offset)
+        else:
+            to_nearest = project(data, minimum + shift) - minimum
+            drift, away = jnp.linalg.norm(to_nearest), shift - to_nearest
+            inner, distance = gradient @ away, jnp.linalg.norm(away)
         return {
             "value": value,
-            "along": gradient @ direction,
+            "along": along,
             "next": gradient @ beside[0],
             "previous": gradient @ beside[1],
             "gradient_norm": jnp.linalg.norm(gradient),
-            "contraction": jnp.linalg.norm(shift - learning_rate * gradient) / jnp.abs(offset),
+            "inner": inner,
+            "distance": distance,
+            "drift": drift,
+            "step_norm": jnp.linalg.norm(away - learning_rate * gradient),
         }
 
     def on_line(arguments):
@@ -322,6 +206,11 @@ def _by_sign(array: np.ndarray) -> np.ndarray:
     return array.reshape(len(array), 2, -1).swapaxes(1, 2)
 
 
+def _from_sign(array: np.ndarray) -> np.ndarray:
+    """(direction, radius, sign) -> (direction, sign x radius)."""
+    return array.swapaxes(1, 2).reshape(len(array), -1)
+
+
 def _shells(radius_count: int) -> list[list[tuple[int, int]]]:
     """Ordered pairs of points of a line, by the radius of the outer one."""
     count = 2 * radius_count
@@ -333,18 +222,17 @@ def _shells(radius_count: int) -> list[list[tuple[int, int]]]:
     return shells
 
 
-def _within_shell(radius_count: int) -> np.ndarray:
-    """Which places of the padded pairs on a line are pairs, shape (radius, sample)."""
-    sizes = np.array([len(pairs) for pairs in _shells(radius_count)])
-    return np.arange(sizes.max()) < sizes[:, None]
-
-
 def _pairs_on_lines(
-    value: np.ndarray, along: np.ndarray, offsets: np.ndarray, radius_count: int
-) -> np.ndarray:
-    """ESC ratios of the pairs on each line, (direction, radius, sample), padded with nan."""
+    points: dict[str, np.ndarray],
+    at_base: Bool[np.ndarray, "direction point"],
+    offsets: np.ndarray,
+    radius_count: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """ESC ratios of the pairs on each line, (direction, radius, sample), and which exist."""
     shells = _shells(radius_count)
+    value, along = points["value"], points["along"]
     padded = np.full((len(value), radius_count, max(map(len, shells))), np.nan)
+    exists = np.zeros(padded.shape, bool)
     for shell, pairs in enumerate(shells):
         start, end = np.array(pairs).T
         gap = offsets[end] - offsets[start]
@@ -354,16 +242,22 @@ def _pairs_on_lines(
             along[:, start] * gap,
             np.broadcast_to(np.abs(gap), (len(value), gap.size)),
         )
-    return padded
+        exists[:, shell, : len(pairs)] = at_base[:, start] & at_base[:, end]
+    return padded, exists
 
 
 def _pairs_of_neighbours(
-    points: dict[str, np.ndarray], unit: np.ndarray, following: np.ndarray, radii: np.ndarray
+    points: dict[str, np.ndarray],
+    at_base: Bool[np.ndarray, "direction point"],
+    unit: np.ndarray,
+    following: np.ndarray,
+    radii: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """ESC ratios between a direction and the next, (direction, radius, 8), and which exist."""
     by_sign = {key: _by_sign(array) for key, array in points.items()}
     other = {key: array[following] for key, array in by_sign.items()}
-    ratios, apart = [], []
+    base = _by_sign(at_base)
+    ratios, exist = [], []
     for first, own_sign in enumerate((1.0, -1.0)):
         for second, other_sign in enumerate((1.0, -1.0)):
             chord = np.linalg.norm(other_sign * unit[following] - own_sign * unit, axis=1)
@@ -374,5 +268,5 @@ def _pairs_of_neighbours(
             back = own_sign * other["previous"] - other_sign * other["along"]
             ratios.append(essential_ratio(here, there, radii * out[..., first], length))
             ratios.append(essential_ratio(there, here, radii * back[..., second], length))
-            apart += [distinct, distinct]
-    return np.stack(ratios, axis=2), np.stack(apart, axis=1)
+            exist += 2 * [distinct[:, None] & base[..., first] & base[following][..., second]]
+    return np.stack(ratios, axis=2), np.stack(exist, axis=2)

@@ -186,8 +186,10 @@ def test_summary_counts_by_shell_and_family():
         counted=counted,
         contraction=np.zeros((3, 2, 2)),
         growth=np.zeros((3, 2, 2)),
+        distance=np.tile([[0.1], [0.2]], (3, 1, 2)),
         radii=np.array([0.1, 0.2]),
         families=("random", "random", "top"),
+        fibre=np.zeros(3, np.int64),
     )
     summary = summarise_convexity(ratios, 0.95)
     assert summary.families == ("random", "top")
@@ -268,6 +270,76 @@ def test_sample_convexity_refuses(change, words):
     }
     with pytest.raises(ValueError, match=words):
         sample(**(arguments | change))
+
+
+def random_quartic(seed):
+    """Strongly convex with modulus 0.5: quadratic plus a sum of even powers of linear forms."""
+    random = np.random.default_rng(seed)
+    forms, shape = random.normal(size=(4, 3)), random.normal(size=(3, 3))
+    return {"forms": forms, "hessian": shape @ shape.T + 0.5 * np.eye(3)}
+
+
+def convex_quartic(data, theta):
+    def value(x):
+        return 0.5 * x @ data["hessian"] @ x + 0.1 * jnp.sum((data["forms"] @ x) ** 4)
+
+    return jax.value_and_grad(value)(theta)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_strong_convexity_implies_all_conditions_with_its_modulus(seed):
+    directions = np.random.default_rng(20 + seed).normal(size=(20, 3))
+    ratios = sample(convex_quartic, random_quartic(seed), np.zeros(3), directions, [0.1, 0.5, 2.0])
+    summary = summarise_convexity(ratios, 0.95)
+    assert summary.violation_fraction.max() == summary.nonconvex_fraction.max() == 0.0
+    modulus = np.linalg.eigvalsh(random_quartic(seed)["hessian"])[0]
+    assert summary.minimum.min() >= modulus * (1 - 1e-9)
+    assert not np.all(ratios.ratio[ratios.counted] >= 1.5 * modulus)
+
+
+@pytest.mark.parametrize(
+    ("function", "data", "p", "seed"),
+    [
+        (quartic, np.array([0.3, -0.2, 0.1]), 3, 0),
+        (rippled, (0.9, 5.0), 1, 1),
+        (quadratic, random_hessian(), 4, 2),
+    ],
+)
+def test_implications_between_the_conditions_hold_at_every_point(function, data, p, seed):
+    """WSC => PL, and RSI => error bound => PL at a point; RSI on a ray => QG, convex or not."""
+    directions = np.random.default_rng(seed).normal(size=(30, p))
+    radii = np.linspace(0.01, 0.9, 60)
+    ratios = sample(function, data, np.zeros(p), directions, radii)
+    wsc, rsi, pl, qg = ratios.ratio[1:, :, :, :2]
+    np.testing.assert_allclose(2 * rsi, wsc + qg, rtol=1e-8, atol=1e-8)
+    known = qg > 0  # the point lies above the minimum
+    assert np.all((pl >= wsc * (1 - 1e-9))[known & (wsc > 0)])
+    assert np.all(ratios.growth >= rsi * (1 - 1e-9))
+    assert np.all((pl * qg >= rsi**2 * (1 - 1e-8))[known & (rsi > 0)])
+    assert np.all((pl <= ratios.growth**2 / qg * (1 + 1e-8))[known])
+    # The minimum over a grid of radii exceeds that over the ray by at most its variation.
+    ray = np.minimum.accumulate(rsi, axis=1)
+    slack = np.abs(np.diff(rsi, axis=1)).max()
+    assert np.all(qg >= ray - slack)
+    # Essential convexity towards and from the minimum is what WSC and QG are.
+    assert np.all(rsi >= np.minimum(wsc, qg) - 1e-9)
+
+
+def test_convexity_on_fibres_allows_affine_pieces():
+    """|x| is convex, not strongly; -|x| is neither."""
+
+    def kink(sign, theta):
+        x = theta[0]
+        return sign * jnp.abs(x), sign * jnp.sign(theta)
+
+    radii = [0.25, 0.5, 1.0]
+    summary = summarise_convexity(sample(kink, 1.0, [0.0], [[1.0]], radii), 0.95)
+    assert summary.nonconvex_fraction.tolist() == [0.0] * 3
+    # Pairs on one side have the ratio 0: not strongly convex. In the shells 2, 10, 18 pairs.
+    assert summary.violation_fraction[ESC].tolist() == [0.0, 4 / 10, 8 / 18]
+    assert summary.nonconvex_fraction_high[0] == pytest.approx(1 - 0.025 ** (1 / 2))
+    hill = summarise_convexity(sample(kink, -1.0, [0.0], [[1.0]], radii), 0.95)
+    assert hill.nonconvex_fraction.tolist() == pytest.approx([1.0, 6 / 10, 10 / 18])
 
 
 def test_conditions_are_in_the_order_of_the_dataset():
