@@ -47,18 +47,16 @@ Two details matter for a certificate:
   approximated by averages of only :math:`k=\lceil x\rceil-1<x` points, since their mean squared
   error is at most :math:`(a^2b^2-\varepsilon^2)/k\le\varepsilon^2`. The cover has at most
   :math:`1+N_0^k\le(N_0+1)^k` elements; hence :math:`2W^2+1`.
+
+The terms, for any clipped loss and several centres, are in ``_stagnation_terms.py``; the
+certificates evaluate them for the ramp and one centre.
 """
 
-import math
-
 import numpy as np
-from jaxtyping import Bool, Float
 
-from sgdsim.bounds._logdomain import log, log_sum, log_sum_over_layers, product_of_others
+from sgdsim.bounds._stagnation_terms import BoundName, stagnation_terms
+from sgdsim.bounds._stagnation_types import LossBound, Neighbourhoods
 from sgdsim.bounds._types import COMMON_ASSUMPTIONS, BoundInputs, Certificate, Evaluation, settle
-
-#: Integral of sqrt(log(1 + 2/u)) over u in (0, 1); a test recomputes it.
-ENTROPY_INTEGRAL = 1.3525813582548
 
 _PROJECT = "stagnation theory after Imaizumi & Schmidt-Hieber (explicit constants, this project)"
 _CHANGE = (
@@ -72,103 +70,23 @@ _ASSUMPTIONS = (
 )
 
 
-def log_lipschitz(
-    inputs: BoundInputs, radius: Float[np.ndarray, "..."]
-) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "... layer"]]:
-    r"""Logarithms of :math:`\Lambda` and of :math:`\prod_{i\ne j}S_i`.
-
-    Parameters
-    ----------
-    inputs
-        Gives the spectral norms of the centre.
-    radius
-        ``r``, shape ``(...)``.
-
-    Returns
-    -------
-    log_constant
-        :math:`\log\Lambda`, shape ``(...)``: the network moves by at most
-        :math:`\|x\|\Lambda\|\theta-\theta'\|` in the ball.
-    log_others
-        Shape ``(..., layer)``.
-    """
-    others = product_of_others(log(inputs.reference.spectral_high + radius[..., None]))
-    return np.asarray(0.5 * log_sum_over_layers(2.0 * others)), others
-
-
-def _log_loss_change(inputs: BoundInputs, radius: Float[np.ndarray, "..."]) -> np.ndarray:
-    slope = 0.5 * math.log(2.0) - math.log(inputs.margin)
-    constant, _ = log_lipschitz(inputs, radius)
-    return np.asarray(slope + math.log(inputs.sample.input_bound) + constant + log(radius))
-
-
-def _hoeffding(log_inverse_probability: float, size: int) -> float:
-    return 0.5 * (math.log(log_inverse_probability) - math.log(2 * size))
-
-
-def _outside(inputs: BoundInputs) -> Bool[np.ndarray, "..."]:
-    if inputs.inside is None:
-        return np.zeros(inputs.radius.shape, dtype=bool)
-    return np.asarray(~inputs.inside)
-
-
-def _settle(
-    inputs: BoundInputs, log_value: np.ndarray, rounded: np.ndarray | None = None
-) -> Evaluation:
-    violations = {"norms not finite": np.asarray(~inputs.finite)}
-    if rounded is not None:
-        violations[f"radius above the grid, which ends at {inputs.grid.high:g}"] = np.asarray(
-            np.isnan(rounded)
-        )
-    violations["outside the stagnation set"] = _outside(inputs)
-    return settle(log_value, violations)
-
-
-def _centre(inputs: BoundInputs) -> Evaluation:
-    radius = np.where(inputs.finite, inputs.radius, np.nan)
-    centre = _hoeffding(-math.log(inputs.failure_probability), inputs.sample.size)
-    return _settle(inputs, log_sum(centre, math.log(2.0) + _log_loss_change(inputs, radius)))
-
-
-def _shared_terms(
-    inputs: BoundInputs, log_range: np.ndarray
-) -> tuple[float, Float[np.ndarray, "..."]]:
-    """Hoeffding at the centre and McDiarmid in every ball, each with half of delta."""
-    half = math.log(2.0) - math.log(inputs.failure_probability)
-    size = inputs.sample.size
-    ball = half + inputs.grid.log_cells
-    return _hoeffding(half, size), np.asarray(log_range + 0.5 * math.log(2.0 * ball / size))
-
-
-def _entropy_of_ball(inputs: BoundInputs) -> Evaluation:
-    radius = inputs.grid.ceil(inputs.radius)
-    change = _log_loss_change(inputs, radius)
-    per_row = inputs.reference.parameter_count / inputs.sample.size
-    complexity = math.log(24.0 * ENTROPY_INTEGRAL) + change + 0.5 * math.log(per_row)
-    centre, ball = _shared_terms(inputs, change)
-    return _settle(inputs, log_sum(centre, complexity, ball), radius)
-
-
-def _entropy_of_layers(inputs: BoundInputs) -> Evaluation:
-    radius = inputs.grid.ceil(inputs.radius)
-    size = inputs.sample.size
-    _, others = log_lipschitz(inputs, radius)
-    rows = np.array([shape[0] for shape in inputs.reference.shapes], dtype=np.float64)
-    layers = 0.5 * np.log(rows) + log(radius)[..., None] + others
-    covering = 1.5 * log_sum_over_layers(2.0 / 3.0 * layers)
-    dimension = math.log(2.0 * inputs.reference.largest_dimension**2 + 1.0)
-    factor = (
-        24.0
-        * (math.sqrt(2.0) / inputs.margin)
-        * math.log(size)
-        * math.sqrt(dimension)
-        * inputs.sample.input_bound
-        / math.sqrt(size)
-    )
-    change = _log_loss_change(inputs, radius)
-    centre, ball = _shared_terms(inputs, np.asarray(np.minimum(0.0, change)))
-    complexity = log_sum(math.log(8.0 / size), math.log(factor) + covering)
-    return _settle(inputs, log_sum(centre, complexity, ball), radius)
+def _evaluate(inputs: BoundInputs, name: BoundName) -> Evaluation:
+    bound = stagnation_terms(
+        Neighbourhoods(norms=inputs.reference),
+        np.where(inputs.finite, inputs.radius, np.nan),
+        LossBound.ramp(inputs.margin),
+        inputs.sample,
+        inputs.failure_probability,
+        inputs.grid,
+        (name,),
+    )[name]
+    inside = np.ones(inputs.radius.shape, bool) if inputs.inside is None else inputs.inside
+    violations = {
+        "norms not finite": np.asarray(~inputs.finite),
+        **bound.violations,
+        "outside the stagnation set": np.asarray(~inside),
+    }
+    return settle(bound.log_total, violations)
 
 
 CENTRE = Certificate(
@@ -181,7 +99,7 @@ CENTRE = Certificate(
     fixed_in_advance="centre (minimum on independent reference rows), margin",
     union_bound="nothing: the random event is at the centre, for every radius the same",
     assumptions=_ASSUMPTIONS,
-    evaluate=_centre,
+    evaluate=lambda inputs: _evaluate(inputs, "G1"),
 )
 
 ENTROPY_OF_BALL = Certificate(
@@ -197,7 +115,7 @@ ENTROPY_OF_BALL = Certificate(
     fixed_in_advance=_FIXED,
     union_bound="radius",
     assumptions=_ASSUMPTIONS,
-    evaluate=_entropy_of_ball,
+    evaluate=lambda inputs: _evaluate(inputs, "G2"),
 )
 
 ENTROPY_OF_LAYERS = Certificate(
@@ -215,5 +133,5 @@ ENTROPY_OF_LAYERS = Certificate(
     fixed_in_advance=_FIXED,
     union_bound="radius",
     assumptions=_ASSUMPTIONS,
-    evaluate=_entropy_of_layers,
+    evaluate=lambda inputs: _evaluate(inputs, "G3"),
 )

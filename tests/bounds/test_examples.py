@@ -30,6 +30,17 @@ def test_examples(name: str) -> None:
         "generalization_gap",
         "tightness",
         "auto_margin",
+        "LossBound",
+        "stagnation_terms",
+        "empirical_terms",
+        "combined_statement",
+        "generalization_curve",
+        "ball_entropy",
+        "ellipsoid_entropy",
+        "ellipsoid_semi_axes",
+        "log_cover_of_ellipsoid",
+        "expected_maximum_of_normals",
+        "log_count_bound",
     ],
 )
 def test_main_functions_have_an_example(name: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from scipy.integrate import quad
 
 from sgdsim.bounds import CERTIFICATES, BoundInputs, evaluate_all
-from sgdsim.bounds._stagnation import ENTROPY_INTEGRAL
+from sgdsim.bounds._stagnation_entropy import ENTROPY_INTEGRAL
 
 Make = Callable[..., BoundInputs]
 

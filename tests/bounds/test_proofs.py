@@ -9,7 +9,7 @@ import pytest
 
 from sgdsim.bounds import BoundInputs, GeometricGrid, layer_norms, margins, ramp
 from sgdsim.bounds._neyshabur import log_noise_scales
-from sgdsim.bounds._stagnation import log_lipschitz
+from sgdsim.bounds._stagnation_terms import log_lipschitz
 
 Make = Callable[..., BoundInputs]
 Weights = Callable[..., list[np.ndarray]]
@@ -36,12 +36,12 @@ def relu(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("activation", [np.tanh, relu])
 @pytest.mark.parametrize("radius", [0.01, 0.5, 3.0])
 def test_network_moves_by_at_most_the_lipschitz_constant(
-    activation: Callable, radius: float, make_inputs: Make, weights_of: Weights
+    activation: Callable, radius: float, weights_of: Weights
 ) -> None:
     random = np.random.default_rng(7)
     centre = weights_of(0)
-    bound_inputs = make_inputs(centre, centre)
-    constant = math.exp(float(log_lipschitz(bound_inputs, np.asarray(radius))[0]))
+    spectral = layer_norms(centre).spectral_high[None]
+    constant = math.exp(float(log_lipschitz(spectral, np.asarray(radius))[0][0]))
 
     def points(count: int) -> list[np.ndarray]:
         moves = [random.normal(size=(count, *a.shape)) for a in centre]
@@ -57,6 +57,38 @@ def test_network_moves_by_at_most_the_lipschitz_constant(
     )
     ratio = np.linalg.norm(change, axis=-1).max(axis=-1) / (constant * moved)
     assert 0.005 < ratio.max() <= 1.0
+
+
+def test_perturbation_lemma_on_two_thousand_random_networks() -> None:
+    """Never above 1; one layer comes close to 1, so that a smaller constant would be wrong."""
+    random = np.random.default_rng(12)
+    activations = (np.tanh, relu, lambda x: x)
+    largest = dict.fromkeys(range(1, 5), 0.0)
+    for _ in range(2000):
+        depth = int(random.integers(1, 5))
+        widths = random.integers(2, 9, size=depth + 1)
+        centre = [
+            random.uniform(0.2, 2.0) * random.normal(size=(rows, cols)) / math.sqrt(cols)
+            for cols, rows in itertools.pairwise(widths)
+        ]
+        radius = 10.0 ** random.uniform(-2.0, 0.5)
+        pair = []
+        for _ in range(2):
+            moves = [random.normal(size=a.shape) for a in centre]
+            length = math.sqrt(sum(float(np.sum(m**2)) for m in moves))
+            scale = radius * random.uniform() ** 0.3 / length
+            pair.append([a + scale * m for a, m in zip(centre, moves, strict=True)])
+        x = unit_rows(random, 60, int(widths[0]))
+        activation = activations[random.integers(3)]
+        change = forward(pair[0], x, activation) - forward(pair[1], x, activation)
+        moved = math.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(*pair, strict=True)))
+        spectral = np.array([[np.linalg.norm(a, 2) for a in centre]])
+        constant = math.exp(float(log_lipschitz(spectral, np.asarray(radius))[0][0]))
+        ratio = float(np.linalg.norm(change, axis=-1).max()) / (constant * moved)
+        largest[depth] = max(largest[depth], ratio)
+    assert max(largest.values()) <= 1.0 + 1e-12
+    assert largest[1] > 0.95
+    assert largest[2] > 0.5
 
 
 def test_lipschitz_constant_is_attained_by_a_linear_network() -> None:

@@ -7,12 +7,15 @@ from sgdsim.bounds import (
     CERTIFICATES,
     BoundInputs,
     GeometricGrid,
+    LossBound,
+    Neighbourhoods,
     TrainingSample,
     layer_distances,
     layer_norms,
     margin_fraction,
     margins,
     ramp,
+    stagnation_terms,
     zero_one,
 )
 
@@ -92,3 +95,37 @@ def test_hoeffding_at_the_centre_has_the_right_order() -> None:
         .value
     )
     assert quantile <= value <= 1.7 * quantile
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("radius", [0.01, 0.1])
+def test_supremum_over_three_neighbourhoods_of_a_clipped_squared_loss(radius: float) -> None:
+    """200 samples, three centres, population known; half of the centre term would be violated."""
+    random = np.random.default_rng(3)
+    support, rows, clip = 4000, 2500, 0.5
+    inputs = random.normal(size=(support, 3))
+    inputs /= np.linalg.norm(inputs, axis=-1, keepdims=True)
+    answers = random.normal(size=(support, 1))
+    centres = np.array([[[0.9, 0.0, 0.0]], [[0.0, -0.5, 0.5]], [[0.0, 0.0, 0.0]]])
+    moves = random.normal(size=(40, 3, 1, 3))
+    moves *= radius / np.linalg.norm(moves, axis=(-2, -1), keepdims=True)
+    moves[0] = 0.0
+    outputs = np.swapaxes((centres + moves) @ inputs.T, -1, -2)
+    losses = np.minimum(0.5 * np.sum((outputs - answers) ** 2, axis=-1), clip)
+    flat = losses.reshape(-1, support)
+    draws = random.integers(0, support, size=(SAMPLES, rows))
+    counts = np.stack([np.bincount(draw, minlength=support) for draw in draws]) / rows
+    gaps = flat.mean(axis=-1) - counts @ flat.T
+    bounds = stagnation_terms(
+        Neighbourhoods(norms=layer_norms([centres])),
+        radius,
+        LossBound.clipped_half_squared(clip),
+        TrainingSample(size=rows, input_bound=1.0, frobenius=rows**0.5),
+        DELTA,
+    )
+    supremum = gaps.max(axis=-1)
+    for name, bound in bounds.items():
+        assert (supremum > float(bound.total)).mean() <= DELTA, name
+    assert (supremum > 0.5 * float(bounds["G1"].terms["centre"])).mean() > DELTA
+    if radius < 0.1:
+        assert not any(bound.vacuous for bound in bounds.values())
