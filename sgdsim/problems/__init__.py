@@ -1,6 +1,7 @@
 """What is minimised: data, models, losses."""
 
 from sgdsim.problems._build import (
+    build_known as build_known,
     build_landscape as build_landscape,
     build_task as build_task,
     initial_network as initial_network,
@@ -13,6 +14,14 @@ from sgdsim.problems._classification import (
     margins as margins,
 )
 from sgdsim.problems._digits import digits as digits
+from sgdsim.problems._known import (
+    Curvature as Curvature,
+    Deviations as Deviations,
+    Estimate as Estimate,
+    KnownLandscape as KnownLandscape,
+    KnownProblem as KnownProblem,
+    LossFacts as LossFacts,
+)
 from sgdsim.problems._landscapes import (
     AbstractLandscape as AbstractLandscape,
     LeastSquares as LeastSquares,
@@ -27,6 +36,10 @@ from sgdsim.problems._landscapes_wells import (
     PeriodicWells as PeriodicWells,
     TwoWells as TwoWells,
 )
+from sgdsim.problems._many_minima import (
+    ManyMinima as ManyMinima,
+    many_minima as many_minima,
+)
 from sgdsim.problems._networks import (
     ACTIVATIONS as ACTIVATIONS,
     Network as Network,
@@ -39,4 +52,13 @@ from sgdsim.problems._problem import (
     inner as inner,
     squared_norm as squared_norm,
 )
+from sgdsim.problems._regression import (
+    LinearRegression as LinearRegression,
+    linear_regression as linear_regression,
+)
 from sgdsim.problems._streams import stream as stream
+from sgdsim.problems._teacher import (
+    TeacherStudent as TeacherStudent,
+    teacher_network as teacher_network,
+    teacher_student as teacher_student,
+)

@@ -1,15 +1,19 @@
-"""From the problem table of a scenario to a task and a start network, or to a landscape."""
+"""From the problem table of a scenario to the problem itself."""
 
 from jaxtyping import Array, Key
 
 from sgdsim.problems._classification import ClassificationTask
 from sgdsim.problems._digits import digits
+from sgdsim.problems._known import KnownLandscape, KnownProblem
 from sgdsim.problems._landscapes import AbstractLandscape, Quadratic, Sphere
 from sgdsim.problems._landscapes_products import Hyperbola
 from sgdsim.problems._landscapes_ripples import Ripples
 from sgdsim.problems._landscapes_wells import DoubleWell, PeriodicWells, TwoWells
+from sgdsim.problems._many_minima import many_minima
 from sgdsim.problems._networks import Network, random_network
-from sgdsim.scenario import AnalyticLandscape, Classification
+from sgdsim.problems._regression import linear_regression
+from sgdsim.problems._teacher import teacher_network, teacher_student
+from sgdsim.scenario import AnalyticLandscape, CaseProblem, Classification
 
 _LANDSCAPES: dict[str, type[AbstractLandscape]] = {
     "quadratic": Quadratic,
@@ -25,7 +29,7 @@ _LANDSCAPES: dict[str, type[AbstractLandscape]] = {
 def build_task(problem: Classification) -> ClassificationTask:
     """Make the rows and the penalty of a scenario's classification problem."""
     data = problem.data
-    return digits(data.training, data.reference, data.split_seed, problem.ridge)
+    return digits(data.training, data.reference, data.split_seed, problem.ridge, data.random_labels)
 
 
 def initial_network(
@@ -43,3 +47,25 @@ def build_landscape(table: AnalyticLandscape) -> AbstractLandscape:
     """Make the landscape of a scenario; the table has the fields of the class."""
     fields = table.model_dump(exclude={"kind"})
     return _LANDSCAPES[table.kind](**fields)
+
+
+def build_known(table: CaseProblem) -> KnownProblem:
+    """Make the problem of a case; call it with float64 enabled, or all numbers are float32."""
+    if table.kind == "landscape":
+        return KnownLandscape(build_landscape(table.landscape))
+    if table.kind == "linear_regression":
+        return linear_regression(table.dimension, table.samples, table.label_noise, table.seed)
+    if table.kind == "teacher_student":
+        widths = (table.dimension, *table.hidden, 1)
+        teacher = teacher_network(widths, table.activation, table.spectral_norm, table.seed)
+        return teacher_student(
+            teacher, table.samples, table.label_noise, table.clip, table.fresh, table.seed
+        )
+    return many_minima(
+        PeriodicWells(table.amplitude, table.period),
+        table.plateau,
+        (table.replicas, table.wells),
+        table.spread / table.samples**0.5,
+        table.start == "best",
+        table.seed,
+    )

@@ -35,6 +35,10 @@ class Digits(Table):
         "remains of the 1797 is held out and estimates the population risk."
     )
     split_seed: Seed = Field(description="Seed of the permutation that assigns the rows.")
+    random_labels: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description="Share of all rows, held-out ones included, whose label is drawn anew.",
+    )
 
     @field_validator("reference")
     @classmethod

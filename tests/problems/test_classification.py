@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
+import scipy.stats
 
 from sgdsim.problems import (
     ACTIVATIONS,
@@ -182,3 +183,49 @@ def test_scenario_to_task_and_network(overrides, shapes, activation):
     network = initial_network(scenario.problem, task, jax.random.key(1))
     assert [matrix.shape for matrix in network.weights] == shapes
     assert network.activation == activation
+
+
+def every_label(share: float, split_seed: int = 0) -> np.ndarray:
+    task = digits(1000, 400, split_seed, 0.02, share)
+    parts = (task.training, task.reference, task.held_out)
+    return np.concatenate([np.argmax(rows.targets, axis=1) for rows in parts])
+
+
+def test_random_labels_replace_a_share_of_all_rows_and_nothing_else():
+    true, few, many = (every_label(share) for share in (0.0, 0.2, 0.7))
+    np.testing.assert_array_equal(true, every_label(0.0))
+    changed = (few != true, many != true)
+    # One redrawn label in ten is the true one by chance; none or two in ten would be seen.
+    for rows, redrawn in zip(changed, (359, 1258), strict=True):
+        assert abs(rows.sum() - 0.9 * redrawn) < 5 * (0.09 * redrawn) ** 0.5
+    assert abs(changed[1].sum() - 0.8 * 1258) > 5 * (0.16 * 1258) ** 0.5
+    assert abs(changed[1].sum() - 1258) > 5 * (0.09 * 1258) ** 0.5
+    # Rows of the smaller share belong to the larger one and keep their label there.
+    np.testing.assert_array_equal(many[changed[0]], few[changed[0]])
+    for part in np.split(changed[1], [1000, 1400]):
+        assert 0.5 < part.mean() < 0.75
+    first, second = (digits(1000, 400, 0, 0.02, share).training.inputs for share in (0.0, 1.0))
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.statistical
+def test_wholly_random_labels_know_nothing_of_the_digit():
+    true, random = every_label(0.0), every_label(1.0)
+    table = np.zeros((10, 10))
+    np.add.at(table, (true, random), 1)
+    independent = np.outer(table.sum(axis=1), np.full(10, 0.1))
+    assert scipy.stats.chi2.sf(np.sum((table - independent) ** 2 / independent), 90) > 1e-6
+    half = np.zeros((10, 10))
+    np.add.at(half, (true, every_label(0.5)), 1)
+    assert scipy.stats.chi2.sf(np.sum((half - independent) ** 2 / independent), 90) < 1e-6
+
+
+def test_labels_do_not_depend_on_the_sizes_of_the_parts_but_on_the_seed():
+    other = digits(30, 20, 0, 0.02, 0.7)
+    np.testing.assert_array_equal(np.argmax(other.training.targets, axis=1), every_label(0.7)[:30])
+    whole = [digits(1797, 0, seed, 0.02, 1.0).training for seed in (0, 1)]
+    by_image = [
+        dict(zip(map(tuple, r.inputs), np.argmax(r.targets, 1), strict=True)) for r in whole
+    ]
+    same = np.mean([by_image[1][image] == label for image, label in by_image[0].items()])
+    assert same < 0.3
