@@ -1,9 +1,5 @@
 """Escapes from a well: measured times with intervals, beside what the theory says."""
 
-import functools
-from collections.abc import Callable
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -21,13 +17,10 @@ from sgdsim.dynamics import (
     step_times,
 )
 from sgdsim.problems import AbstractWells
+from sgdsim.runs._passages import passage_times
 from sgdsim.runs._workbench import Workbench
 from sgdsim.scenario import DynamicsScenario, Escape
-from sgdsim.stagnation import (
-    exit_rate,
-    kramers_time,
-    mean_first_passage_time,
-)
+from sgdsim.stagnation import exit_rate
 
 _CONFIDENCE = 0.95
 _MEASURED = ("mean_escape_time", "mean_escape_time_low", "mean_escape_time_high")
@@ -82,37 +75,9 @@ def _predictions(
         return {}
     problem, start = bench.problem, jnp.ravel(bench.theta)
     variance = float(noise.trace(problem, start)) / start.size
-    diffusion = learning_rate * variance / 2
-    well = int(jnp.argmin(jnp.linalg.norm(wells.minima - start, axis=1)))
-    curvature = float(wells.curvature_minimum[well])
-    bottom = np.asarray(wells.minima[well])
-
-    def potential(x: np.ndarray) -> np.ndarray:
-        points = np.tile(bottom, (len(x), 1))
-        points[:, escape.coordinate] = x
-        return np.asarray(jax.vmap(wells.risk)(jnp.asarray(points)))
-
-    origin, step = float(start[escape.coordinate]), learning_rate / substeps
-    passage = functools.partial(mean_first_passage_time, potential, diffusion, origin, escape.level)
-    # Kramers speaks of the way over the saddle, which must lie between start and level.
-    over = escape.coordinate == 0 and origin < float(wells.saddle[0]) <= escape.level
-    barrier, saddle = float(wells.barrier[well]), float(wells.curvature_saddle)
-    return {
-        "kramers_time": kramers_time(barrier, curvature, saddle, diffusion) if over else np.nan,
-        "exact_escape_time": _or_nan(passage),
-        # Exits are looked for once per learning rate, whatever the step of the integrator.
-        "corrected_escape_time": _or_nan(
-            functools.partial(passage, step_size=step, monitoring_step=learning_rate)
-        ),
-    }
-
-
-def _or_nan(passage: Callable[[], float]) -> float:
-    """Passage time, NaN where the theory has none: the run is over, and its data must be kept."""
-    try:
-        return passage()
-    except ValueError:
-        return np.nan
+    target = escape.coordinate, escape.level
+    steps = learning_rate / substeps, learning_rate
+    return passage_times(wells, start, target, learning_rate * variance / 2, steps)
 
 
 def _white_noise(stepper: AbstractStepper) -> tuple[AbstractGradientNoise | None, int]:

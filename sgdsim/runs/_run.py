@@ -11,6 +11,7 @@ import jax
 from sgdsim._errors import StoreError
 from sgdsim.ensemble import use_host_devices
 from sgdsim.runs._dynamics import DynamicsRun
+from sgdsim.runs._exits import ExitsRun
 from sgdsim.runs._output import check_output, clear_output, find_run
 from sgdsim.runs._progress import Reporter
 from sgdsim.runs._provenance import provenance
@@ -21,7 +22,11 @@ from sgdsim.scenario import Scenario
 from sgdsim.store import RunStore
 
 #: How the run of each study is done.
-STUDIES: dict[str, type[StudyRun]] = {"stagnation": StagnationRun, "dynamics": DynamicsRun}
+STUDIES: dict[str, type[StudyRun]] = {
+    "stagnation": StagnationRun,
+    "dynamics": DynamicsRun,
+    "exits": ExitsRun,
+}
 
 
 def run(

@@ -23,6 +23,20 @@ from sgdsim.scenario._dynamics import (
     Svag as Svag,
     UnderdampedSde as UnderdampedSde,
 )
+from sgdsim.scenario._exits import (
+    Case as Case,
+    Evaluation as Evaluation,
+    ExitEnsemble as ExitEnsemble,
+    ExitsClaim as ExitsClaim,
+    ExitsScenario as ExitsScenario,
+    Splitting as Splitting,
+)
+from sgdsim.scenario._known_problem import (
+    CaseProblem as CaseProblem,
+    LinearRegression as LinearRegression,
+    ManyMinima as ManyMinima,
+    TeacherStudent as TeacherStudent,
+)
 from sgdsim.scenario._landscape import (
     AnalyticLandscape as AnalyticLandscape,
     DoubleWell as DoubleWell,
@@ -82,6 +96,16 @@ from sgdsim.scenario._processes import (
     Validity as Validity,
 )
 from sgdsim.scenario._quantities import KNOWN_QUANTITIES as KNOWN_QUANTITIES
+from sgdsim.scenario._regions import (
+    BallRegion as BallRegion,
+    EllipsoidRegion as EllipsoidRegion,
+    FunctionRegion as FunctionRegion,
+    HalfSpaceRegion as HalfSpaceRegion,
+    Region as Region,
+    SublevelRegion as SublevelRegion,
+    TubeRegion as TubeRegion,
+    WellsRegion as WellsRegion,
+)
 from sgdsim.scenario._render import (
     scenario_schema as scenario_schema,
     to_toml as to_toml,

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from sgdsim.scenario._dynamics import Dynamics
+from sgdsim.scenario._known_problem import CaseProblem, ManyMinima
 from sgdsim.scenario._modifiers import SpectralProjection
 from sgdsim.scenario._noise import ConstantNoise, HessianAlignedNoise, Noise
 from sgdsim.scenario._problem import Classification, Landscape, Problem
@@ -15,7 +16,7 @@ class Misfit(NamedTuple):
     at: tuple[str, ...]
 
 
-def misfit(dynamics: Dynamics, problem: Problem) -> Misfit | None:
+def misfit(dynamics: Dynamics, problem: Problem | CaseProblem) -> Misfit | None:
     """Say why dynamics do not fit a problem; ``None`` if they do.
 
     Parameters
@@ -26,26 +27,30 @@ def misfit(dynamics: Dynamics, problem: Problem) -> Misfit | None:
         What is minimised.
     """
     if isinstance(problem, Landscape):
-        return _on_landscape(dynamics, problem)
-    return _on_data(dynamics, problem)
+        return _on_landscape(dynamics, problem.landscape.dimension)
+    if isinstance(problem, ManyMinima):
+        return _on_landscape(dynamics, 1)
+    if isinstance(problem, Classification):
+        return _on_data(dynamics, problem.data.training, "problem.data.training", "cross_entropy")
+    return _on_data(dynamics, problem.samples, "problem.samples", "mse")
 
 
-def _on_data(dynamics: Dynamics, problem: Classification) -> Misfit | None:
+def _on_data(dynamics: Dynamics, rows: int, key: str, loss: str) -> Misfit | None:
     noise, at = _gaussian_noise(dynamics)
-    if isinstance(noise, HessianAlignedNoise) and noise.form == "mse":
-        text = "should be 'cross_entropy', because that is the loss of the problem (got 'mse')"
+    if isinstance(noise, HessianAlignedNoise) and noise.form != loss:
+        text = f"should be {loss!r}, because that is the loss of the problem (got {noise.form!r})"
         return Misfit(text, (*at, "form"))
-    rows, batch_size = problem.data.training, getattr(dynamics, "batch_size", None)
+    batch_size = getattr(dynamics, "batch_size", None)
     if dynamics.draws_rows and batch_size is not None and batch_size > rows:
         text = (
-            f"should be at most problem.data.training = {rows}, because a batch is drawn from "
+            f"should be at most {key} = {rows}, because a batch is drawn from "
             f"these rows (got {batch_size})"
         )
         return Misfit(text, ("batch_size",))
     return None
 
 
-def _on_landscape(dynamics: Dynamics, problem: Landscape) -> Misfit | None:
+def _on_landscape(dynamics: Dynamics, dimension: int) -> Misfit | None:
     without = "a landscape has no samples; take gaussian_sgd or sde with"
     usable = "langevin, isotropic or constant noise"
     noise, at = _gaussian_noise(dynamics)
@@ -60,10 +65,9 @@ def _on_landscape(dynamics: Dynamics, problem: Landscape) -> Misfit | None:
         return Misfit(
             "a landscape has no samples to draw batches of; leave it out", ("batch_size",)
         )
-    dimension = problem.landscape.dimension
     if isinstance(noise, ConstantNoise) and len(noise.covariance) != dimension:
         text = (
-            f"should have {dimension} rows, as many as problem.landscape has parameters "
+            f"should have {dimension} rows, as many as the problem has parameters "
             f"(got {len(noise.covariance)})"
         )
         return Misfit(text, (*at, "covariance"))

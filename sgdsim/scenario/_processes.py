@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from sgdsim.scenario._dynamics import Dynamics
 from sgdsim.scenario._fields import Count, Positive, Seed, Siblings, Table, Text, mistake
 from sgdsim.scenario._fit import misfit
-from sgdsim.scenario._problem import Landscape, PointStart, Start
+from sgdsim.scenario._problem import Landscape, PointStart, Problem, Start
 from sgdsim.scenario._quantities import DynamicsQuantity, QuantityOfTwo
 from sgdsim.scenario._report import unknown
 from sgdsim.scenario._schema import Claim, Scenario
@@ -100,6 +100,7 @@ class DynamicsScenario(Scenario):
     claim: Annotated[tuple[DynamicsClaim, ...], Field(strict=False)] = Field(
         default=(), description="What theory or literature says about the run."
     )
+    problem: Problem = Field(description="What is minimised.")
     start: Start = Field(description="Where all trajectories start.")
     process: Annotated[tuple[Process, ...], Field(strict=False)] = Field(
         description="The processes that run side by side."

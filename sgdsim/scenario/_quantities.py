@@ -7,6 +7,15 @@ StagnationQuantity = Literal[
     "exit_bound",
     "distance_to_lyapunov_ratio",
     "certificate_slack",
+    "certified_exit_bound",
+    "certified_radius",
+    "stagnation_number",
+    "participation_share",
+    "top_space_share",
+    "final_error_rate",
+    "final_test_error_rate",
+    "zero_one_gap",
+    "certified_gap",
 ]
 QuantityOfTwo = Literal["loss_agreement", "loss_difference"]
 QuantityOfOne = Literal[
@@ -17,9 +26,36 @@ QuantityOfOne = Literal[
     "escape_time_over_corrected",
 ]
 DynamicsQuantity = Literal[QuantityOfTwo, QuantityOfOne]
+QuantityOfOneCase = Literal[
+    "exit_probability",
+    "exit_probability_z",
+    "exit_bound",
+    "stay_bound_excess",
+    "exit_time_over_exact",
+    "exit_time_over_kramers",
+    "exit_rate_over_exact",
+    "rare_exit_over_exact",
+    "log_rare_exit",
+    "mean_gap",
+    "mean_gap_z",
+    "mean_gap_over_expected",
+    "gap_bound",
+    "certificate_slack",
+    "effective_rank",
+    "exponentiality",
+]
+QuantityOfTwoCases = Literal["exit_rate_ratio", "exit_rate_ratio_over_kramers"]
+QuantityOfCases = Literal[
+    "arrhenius_over_quasi_potential",
+    "G1_width_exponent",
+    "G2_width_exponent",
+    "G3_width_exponent",
+]
+ExitsQuantity = Literal[QuantityOfOneCase, QuantityOfTwoCases, QuantityOfCases]
 
 #: Names that a ``[[claim]]`` may be about, by study.
 KNOWN_QUANTITIES: dict[str, tuple[str, ...]] = {
     "stagnation": get_args(StagnationQuantity),
     "dynamics": get_args(DynamicsQuantity),
+    "exits": get_args(ExitsQuantity),
 }

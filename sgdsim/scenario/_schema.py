@@ -1,4 +1,4 @@
-"""What a run of every study is: problem, ensemble, devices, claims."""
+"""What a run of every study is: its name, its ensemble, devices, claims."""
 
 import hashlib
 import json
@@ -17,7 +17,6 @@ from sgdsim.scenario._fields import (
     Text,
     mistake,
 )
-from sgdsim.scenario._problem import Problem
 from sgdsim.scenario._report import Problem as Mistake, error_of, report, unknown
 
 #: What a scenario asks if it does not say so.
@@ -92,7 +91,7 @@ class Claim(Table):
 
 
 class Scenario(Table):
-    """A run, completely: problem, dynamics, ensemble, what is measured and what is claimed.
+    """A run, completely: what is simulated, what is measured and what is claimed.
 
     This is what the scenarios of all studies share; ``study`` says which of its subclasses a
     scenario is. Scenarios are immutable and compare by value. They are usually read from a file
@@ -112,7 +111,6 @@ class Scenario(Table):
     name: FileName = Field(description="Short name; the folder of a run is named after it.")
     title: Text = Field(description="One line that says which question the scenario asks.")
     description: str = Field(default="", description="What it does and what to look at.")
-    problem: Problem = Field(description="What is minimised.")
     ensemble: Ensemble = Field(description="How many trajectories, how long, what is kept.")
     compute: Compute = Field(
         default=Compute(), description="Precision and devices of the simulation."

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from sgdsim.scenario._dynamics import Dynamics, GaussianSgd, Gd, GradientFlow, Sde, Sgd
 from sgdsim.scenario._fields import (
+    LARGEST_INTEGER,
     Count,
     Positive,
     PositiveOrAuto,
@@ -33,6 +34,11 @@ class Minimum(Table):
     )
     max_iterations: Count = Field(description="Largest number of L-BFGS iterations.")
     seed: Seed = Field(description="Seed of the point from which the search starts.")
+    quenches: Annotated[int, Field(ge=0, le=LARGEST_INTEGER)] = Field(
+        default=8,
+        description="Final iterates that are followed to the minimum of their basin, to count the "
+        "minima; 0: none. A strongly convex risk has one minimum and needs none.",
+    )
 
 
 class Stagnation(Table):
@@ -102,7 +108,15 @@ class StagnationClaim(Claim):
         description="Name of the compared number: stay_bound_excess (largest amount by which the "
         "stay probability of theorem S2 exceeds the measured interval), exit_bound (S2 bound on "
         "an exit within the run), distance_to_lyapunov_ratio (measured over linearised mean "
-        "squared distance), certificate_slack (smallest certificate minus generalization gap)."
+        "squared distance), certificate_slack (smallest certificate minus generalization gap); "
+        "certified_exit_bound and certified_radius (S2 with proved constants: its bound at the "
+        "radius of the set, and the radius from which it promises failure_probability); "
+        "stagnation_number (radius of the sampled convexity over the stationary radius); "
+        "participation_share (effective dimension of the final iterates, upper limit, over the "
+        "number of parameters); top_space_share (share of the displacement in the sharpest "
+        "directions, over that of isotropic displacements); final_error_rate, "
+        "final_test_error_rate, zero_one_gap and certified_gap (means over trajectories at the "
+        "end: errors, their difference, smallest certificate over the range of its loss)."
     )
 
 

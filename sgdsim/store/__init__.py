@@ -1,5 +1,11 @@
 """The dataset contract on disk: write a run, open it, check it, export it."""
 
+from sgdsim.store._exits_variables import (
+    CONSTANTS as CONSTANTS,
+    EVIDENCE as EVIDENCE,
+    GAP_BOUNDS as GAP_BOUNDS,
+    TERMS as TERMS,
+)
 from sgdsim.store._export import export_netcdf as export_netcdf
 from sgdsim.store._open import find_store as find_store, open_run as open_run
 from sgdsim.store._schema import (

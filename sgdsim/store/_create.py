@@ -94,8 +94,8 @@ def write_template(
     precision
         ``"float32"`` or ``"float64"``.
     chunk_sizes
-        Chunk lengths along ``step`` and ``probe``; processes have chunks of their own, other
-        dimensions are never split.
+        Chunk lengths along ``step`` and ``probe``; processes and cases have chunks of their own,
+        other dimensions are never split.
     points
         Number of points of the sweep.
     """
@@ -128,7 +128,7 @@ def write_template(
     for spec in variables_in(study):
         lengths = [sizes[dim] for dim in spec.dims]
         chunks = [
-            max(1, min({"process": 1, **chunk_sizes}.get(dim, size), size))
+            max(1, min({"process": 1, "case": 1, **chunk_sizes}.get(dim, size), size))
             for dim, size in zip(spec.dims, lengths, strict=True)
         ]
         nodes[spec.group].create_array(

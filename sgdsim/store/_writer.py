@@ -14,7 +14,7 @@ import zarr
 from sgdsim._errors import StoreError
 from sgdsim.store._create import PRECISIONS, checked_coordinates, write_template
 from sgdsim.store._files import damaged, disk_errors, read_metadata, sync_folder, sync_tree
-from sgdsim.store._schema import GROUPS, variables_in, variables_of
+from sgdsim.store._schema import GROUPS, coordinates_in, variables_in, variables_of
 from sgdsim.store._specs import VariableSpec
 
 _STATUS = {"pending": 0, "done": 1, "failed": 2}
@@ -123,8 +123,10 @@ class RunStore:
         """
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}.")
-        if set(chunk_sizes) != {"step", "probe"} or min(chunk_sizes.values()) < 1:
-            raise ValueError(f"chunk_sizes needs step and probe, both >= 1, got {chunk_sizes}.")
+        split = {"step", "probe"} & {spec.dim for spec in coordinates_in(study)}
+        if set(chunk_sizes) != split or min(chunk_sizes.values(), default=1) < 1:
+            names = " and ".join(sorted(split, reverse=True)) or "nothing"
+            raise ValueError(f"chunk_sizes needs {names}, all >= 1, got {chunk_sizes}.")
         if points < 1:
             raise ValueError(f"points must be >= 1, got {points}.")
         arrays = checked_coordinates(coords, study)

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from sgdsim._errors import ScenarioError
-from sgdsim.scenario import Scenario, load_scenario, scenario_names
+from sgdsim.scenario import KNOWN_QUANTITIES, Scenario, load_scenario, scenario_names
 
 Write = Callable[[str, str], str]
+#: Entries of the built-in scenario, which a file that extends it adds to.
+CLAIMS = len(load_scenario("stagnation").claim)
 
 
 def message(name: Any, overrides: list[str] | None = None) -> str:
@@ -56,10 +58,10 @@ source = "s"
         "  line  12  bounds.margin: should be \"auto\" or a number greater than 0 (got 'big').\n"
         "  line  13  bounds.grid_ratio: should be greater than 1 (got 1).\n"
         "  line  14  stagnatoin: unknown key. Did you mean 'stagnation'?\n"
-        "  line  15  claim.4: missing at_least, at_most or both.\n"
-        "  line  16  claim.4.quantity: unknown quantity 'exit_bond'. Did you mean 'exit_bound'? "
-        "Known: stay_bound_excess, exit_bound, distance_to_lyapunov_ratio, certificate_slack.\n"
-        "  line  17  claim.4.text: should not be empty."
+        f"  line  15  claim.{CLAIMS}: missing at_least, at_most or both.\n"
+        f"  line  16  claim.{CLAIMS}.quantity: unknown quantity 'exit_bond'. Did you mean "
+        f"'exit_bound'? Known: {', '.join(KNOWN_QUANTITIES['stagnation'])}.\n"
+        f"  line  17  claim.{CLAIMS}.text: should not be empty."
     )
 
 
@@ -100,8 +102,8 @@ SETTINGS = {
     "problem.kind=landscape": "problem.kind: should be classification, because certificates need "
     "data; a landscape belongs to study = \"dynamics\" (got 'landscape').",
     "study=dynamic": "study: unknown study 'dynamic'. Did you mean 'dynamics'? "
-    "Known: dynamics, stagnation.",
-    "study=3": "study: unknown study 3. Known: dynamics, stagnation.",
+    "Known: dynamics, exits, stagnation.",
+    "study=3": "study: unknown study 3. Known: dynamics, exits, stagnation.",
     "compute.precision=float46": "compute.precision: unknown value 'float46'. "
     "Did you mean 'float64'? Known: float32, float64.",
     "compute.devices=0": 'compute.devices: should be "auto" or an integer of at least 1 (got 0).',
@@ -109,8 +111,8 @@ SETTINGS = {
     "digit, because the folder of a run is named after it (got 'a b').",
     "claim=3": "claim: should be a list (got 3).",
     "claim.2.at_least=1": "claim.2.at_most: should not be smaller than at_least = 1.0 (got 0.01).",
-    "claim.9.text=x": "claim: there is no entry '9': it has 4, counted from 0.",
-    "claim.first.text=x": "claim: there is no entry 'first': it has 4, counted from 0.",
+    "claim.9.text=x": f"claim: there is no entry '9': it has {CLAIMS}, counted from 0.",
+    "claim.first.text=x": f"claim: there is no entry 'first': it has {CLAIMS}, counted from 0.",
     "problem.ridge.x=1": "problem.ridge: is not a table, so --set problem.ridge.x is not possible.",
     "ensemble.steps": "write key=value, for example ensemble.trajectories=16 "
     "(got 'ensemble.steps').",

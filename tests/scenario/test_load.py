@@ -111,7 +111,7 @@ def test_a_file_merges_tables_and_appends_claims(write: Write) -> None:
 
 def test_a_file_anywhere_may_extend_a_built_in_one(write: Write) -> None:
     name = write("mine.toml", 'extends = "stagnation-mlp"\nname = "mine"\n')
-    assert load_scenario(name).problem == load_scenario("stagnation-mlp").problem
+    assert stagnation(name).problem == stagnation("stagnation-mlp").problem
     # What lies next to the file comes first.
     write("stagnation-mlp.toml", 'extends = "stagnation"\ntitle = "local"')
     assert load_scenario(name).title == "local"

@@ -168,7 +168,7 @@ ON_LANDSCAPE = {
     "base={kind='diagonal'}}}": "process.0.dynamics.noise.base.kind: 'diagonal' noise comes from "
     "samples, ",
     "process.0.dynamics.noise={kind='constant', covariance=[[1]]}": "process.0.dynamics.noise."
-    "covariance: should have 2 rows, as many as problem.landscape has parameters (got 1).",
+    "covariance: should have 2 rows, as many as the problem has parameters (got 1).",
     "process.0.dynamics.projection={kind='spectral', bound=1}": "process.0.dynamics.projection."
     "kind: 'spectral' bounds weight matrices, and a landscape has none; take ball or box.",
 }

@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings, strategies as st
 from sgdsim.scenario import (
     KNOWN_QUANTITIES,
     DynamicsScenario,
+    ExitsScenario,
     Scenario,
     StagnationScenario,
     load_scenario,
@@ -19,6 +20,7 @@ from sgdsim.scenario import (
     scenario_schema,
     to_toml,
 )
+from sgdsim.scenario._schema import study_table
 
 counts = st.integers(1, 2**31 - 1)
 seeds = st.integers(0, 2**31 - 1)
@@ -124,7 +126,12 @@ def has_formula(moves: dict[str, Any], model: dict[str, Any], ridge: float) -> b
 
 
 @st.composite
-def claims(draw: st.DrawFn, study: str, processes: list[str] | None = None) -> dict[str, Any]:
+def claims(
+    draw: st.DrawFn,
+    study: str,
+    processes: list[str] | None = None,
+    cases: list[str] | None = None,
+) -> dict[str, Any]:
     low, high = sorted([draw(finite), draw(finite)])
     ends = draw(st.sampled_from([("at_least",), ("at_most",), ("at_least", "at_most")]))
     bounds = {end: {"at_least": low, "at_most": high}[end] for end in ends}
@@ -134,6 +141,11 @@ def claims(draw: st.DrawFn, study: str, processes: list[str] | None = None) -> d
         number = 2 if quantity.startswith("loss_") else 1
         assume(len(processes) >= number)
         claim["processes"] = draw(st.permutations(processes))[:number]
+    if cases is not None:
+        several = quantity.endswith("_exponent") or quantity.startswith("arrhenius_")
+        number = 3 if several else 2 if quantity.startswith("exit_rate_ratio") else 1
+        assume(len(cases) >= number)
+        claim["cases"] = draw(st.permutations(cases))[:number]
     return claim
 
 
@@ -243,13 +255,91 @@ def dynamics_tables(draw: st.DrawFn) -> dict[str, Any]:
     return tables
 
 
+wells = table("double_well", {"height": positive})
+regions = (
+    table("tube", radius=positive)
+    | table("sublevel", height=positive)
+    | table("wells", {"same_basin": st.booleans()}, radius=positive)
+    | table("half_space", {"coordinate": st.just(0)}, level=finite)
+)
+known_problems = (
+    table(
+        "linear_regression",
+        {"seed": seeds},
+        dimension=counts,
+        samples=st.integers(50, 10**6),
+        label_noise=st.floats(0, 9),
+    )
+    | table(
+        "teacher_student",
+        {"seed": seeds, "spectral_norm": positive, "fresh": st.integers(2, 10**6)},
+        dimension=st.integers(2, 99),
+        hidden=st.lists(counts, min_size=1, max_size=3),
+        activation=st.sampled_from(["tanh", "relu"]),
+        samples=st.integers(50, 10**6),
+        label_noise=st.floats(0, 9),
+        clip=positive,
+    )
+    | table(
+        "many_minima",
+        {"seed": seeds},
+        wells=counts,
+        amplitude=positive,
+        period=st.floats(1.5, 9),
+        plateau=st.floats(0.1, 0.7),
+        samples=counts,
+        spread=positive,
+        start=st.sampled_from(["best", "first"]),
+        replicas=st.integers(100, 10**6),
+    )
+)
+
+
+@st.composite
+def case_tables(draw: st.DrawFn, name: str, chunks: int) -> dict[str, Any]:
+    tables: dict[str, Any] = {"name": name, "series": draw(st.text())}
+    isotropic = table("isotropic", variance=positive)
+    tables["dynamics"] = draw(table("gaussian_sgd", learning_rate=positive, noise=isotropic))
+    if draw(st.booleans()):
+        tables["problem"] = {"kind": "landscape", "landscape": draw(wells)}
+        tables["region"] = draw(regions)
+        tables["start"] = [draw(finite)]
+    else:
+        tables["problem"] = draw(known_problems)
+        tables["region"] = draw(table("ball", radius=positive) | table("tube", radius=positive))
+        particles = st.fixed_dictionaries({"replicas": st.integers(4, 99)}, optional={})
+        tables["splitting"] = draw(particles)
+    return tables | draw(st.sampled_from([{}, {"steps": 3 * chunks}]))
+
+
+@st.composite
+def exits_tables(draw: st.DrawFn) -> dict[str, Any]:
+    tables = draw(common_tables()) | {"study": "exits"}
+    chunks = draw(st.integers(1, 100))
+    tables["ensemble"] = {
+        "trajectories": draw(st.integers(1, 100)),
+        "chunks": chunks,
+        "steps": chunks * draw(st.integers(1, 1000)),
+        "seed": draw(seeds),
+    }
+    labels = draw(st.lists(words, min_size=1, max_size=4, unique=True))
+    tables["case"] = [draw(case_tables(label, chunks)) for label in labels]
+    tables["claim"] = draw(st.lists(claims("exits", cases=labels), max_size=2))
+    if draw(st.booleans()):
+        keys = {"directions": seeds, "radii": counts, "quenches": seeds}
+        keys |= {"confidence": probabilities, "failure_probability": probabilities}
+        tables["evaluation"] = draw(st.fixed_dictionaries({}, optional=keys))
+    return tables
+
+
 def scenario(tables: dict[str, Any]) -> Scenario:
-    is_dynamics = tables.get("study") == "dynamics"
-    return (DynamicsScenario if is_dynamics else StagnationScenario).model_validate(tables)
+    root = study_table(tables)
+    assert issubclass(root, Scenario)
+    return root.model_validate(tables)
 
 
 @settings(max_examples=100, deadline=None)
-@given(stagnation_tables() | dynamics_tables())
+@given(stagnation_tables() | dynamics_tables() | exits_tables())
 def test_json(tables: dict[str, Any]) -> None:
     first = scenario(tables)
     text = first.canonical_json()
@@ -261,7 +351,7 @@ def test_json(tables: dict[str, Any]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(stagnation_tables() | dynamics_tables())
+@given(stagnation_tables() | dynamics_tables() | exits_tables())
 def test_toml(tables: dict[str, Any]) -> None:
     first = scenario(tables)
     again = scenario(tomllib.loads(to_toml(first)))
@@ -289,7 +379,7 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:
 def test_what_show_prints_explains_every_key_and_loads(name: str) -> None:
     first = load_scenario(name)
     text = to_toml(first)
-    lines = text.partition("[[claim]]")[0].partition("[[process]]")[0].splitlines()
+    lines = re.split(r"\[\[(?:claim|process|case)\]\]", text)[0].splitlines()
     keys = [number for number, line in enumerate(lines) if " = " in line and line[0] != "#"]
     assert keys
     assert all(lines[number - 1].startswith("# ") for number in keys)
@@ -302,7 +392,8 @@ def test_schema_describes_files_that_extend_others() -> None:
     assert '"required"' not in text
     assert '"oneOf"' not in text
     assert schema["additionalProperties"] is False
-    studies = {*StagnationScenario.model_fields, *DynamicsScenario.model_fields}
+    roots = StagnationScenario, DynamicsScenario, ExitsScenario
+    studies = {field for root in roots for field in root.model_fields}
     assert set(schema["properties"]) == {"extends", *studies}
     quantities = json.dumps(schema["$defs"]["DynamicsClaim"]["properties"]["quantity"])
     assert all(f'"{quantity}"' in quantities for quantity in KNOWN_QUANTITIES["dynamics"])

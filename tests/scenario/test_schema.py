@@ -9,6 +9,7 @@ from sgdsim.scenario import (
     KNOWN_QUANTITIES,
     Claim,
     DynamicsScenario,
+    ExitsScenario,
     Scenario,
     StagnationClaim,
     StagnationScenario,
@@ -23,7 +24,7 @@ LARGEST = 2**31 - 1
 
 
 def every_table() -> list[type[BaseModel]]:
-    found: list[type[BaseModel]] = [StagnationScenario, DynamicsScenario]
+    found: list[type[BaseModel]] = [StagnationScenario, DynamicsScenario, ExitsScenario]
     for table in found:
         for field in table.model_fields.values():
             found += [inner for inner in tables_in(field.annotation) if inner not in found]
@@ -85,9 +86,11 @@ BOUNDARIES: list[tuple[str, list[Any], list[Any]]] = [
     ("problem.data.training", [16, 1395], [0, -1, 1396, 10.0, "10"]),
     ("problem.data.reference", [2, 795], [0, 1, 796]),
     ("problem.data.split_seed", [0, LARGEST], [-1, LARGEST + 1, 0.0]),
+    ("problem.data.random_labels", [0, 0.5, 1], [-1e-9, 1.01, "0"]),
     ("minimum.tolerance", [1e-300, 1], [0, -1.0, INFINITY]),
     ("minimum.max_iterations", [1, LARGEST], [0, LARGEST + 1]),
     ("minimum.seed", [0], [-1]),
+    ("minimum.quenches", [0, LARGEST], [-1, LARGEST + 1, 0.5]),
     ("dynamics.learning_rate", [1e-300, 1], [0, -0.1, NAN, "0.1"]),
     ("dynamics.batch_size", [1, 1000], [0, 1001, 16.0, None]),
     ("dynamics.noise.replacement", [True, False], [0, "no"]),
