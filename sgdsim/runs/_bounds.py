@@ -8,17 +8,22 @@ from jaxtyping import Float
 from sgdsim.bounds import (
     CERTIFICATES,
     BoundInputs,
+    BoundTerms,
     GeometricGrid,
+    LossBound,
+    Neighbourhoods,
     TrainingSample,
     evaluate_all,
     generalization_gap,
     layer_distances,
     layer_norms,
+    stagnation_terms,
     tightness,
 )
 from sgdsim.problems import ClassificationTask, Network
 from sgdsim.runs._prepare import Setting
 from sgdsim.scenario import StagnationScenario
+from sgdsim.store import TERMS
 
 
 class Certifier:
@@ -36,7 +41,8 @@ class Certifier:
         weights = [np.asarray(a, np.float64) for a in setting.reference.weights]
         centre = [np.asarray(a, np.float64) for a in setting.centre.weights]
         inputs = np.asarray(task.training.inputs, np.float64)
-        self._settings = scenario.bounds
+        settings = scenario.bounds
+        self._grid = GeometricGrid(settings.grid_low, settings.grid_high, settings.grid_ratio)
         # Divided, so that all certificates hold together with the probability of the scenario.
         self._failure_probability = scenario.bounds.failure_probability / len(CERTIFICATES)
         self._weights = weights
@@ -50,10 +56,27 @@ class Certifier:
         )
 
     @property
+    def terms(self) -> dict[str, BoundTerms]:
+        """G1, G2 and G3 term by term: they are about the set and not about an iterate."""
+        return stagnation_terms(
+            Neighbourhoods(norms=self._reference),
+            np.asarray(self._radius),
+            LossBound.ramp(self._margin),
+            self._sample,
+            self._failure_probability,
+            grid=self._grid,
+        )
+
+    @property
     def fixed(self) -> dict[str, Any]:
         """Values of the dataset that do not change along the run."""
         probability = 1.0 - self._failure_probability
+        logs = np.full((len(CERTIFICATES), len(TERMS)), np.nan)
+        for name, bound in self.terms.items():
+            for term, value in bound.log_terms.items():
+                logs[list(CERTIFICATES).index(name), TERMS.index(term)] = float(value)
         return {
+            "log_gap_term": logs,
             "certificate_radius": self._radius,
             "margin": self._margin,
             "holds_with_probability": np.full(len(CERTIFICATES), probability),
@@ -81,7 +104,6 @@ class Certifier:
         weights = [np.asarray(a, np.float64) for a in theta.weights]
         norms = layer_norms(weights)
         distances = layer_distances(weights, self._weights)
-        settings = self._settings
         evaluations = evaluate_all(
             BoundInputs(
                 reference=self._reference,
@@ -90,7 +112,7 @@ class Certifier:
                 sample=self._sample,
                 margin=self._margin,
                 failure_probability=self._failure_probability,
-                grid=GeometricGrid(settings.grid_low, settings.grid_high, settings.grid_ratio),
+                grid=self._grid,
                 inside=inside,
             )
         )

@@ -9,32 +9,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sgdsim.runs import _dynamics_claims as dynamics, _stagnation_claims as stagnation
-from sgdsim.scenario import Claim
+from sgdsim.runs import (
+    _dynamics_claims as dynamics,
+    _exits_claims as exits,
+    _stagnation_claims as stagnation,
+)
+from sgdsim.scenario import KNOWN_QUANTITIES, Claim
 
+#: Modules of quantities by study; a quantity of a claim is the function of that name.
+_MODULES = {"stagnation": stagnation, "dynamics": dynamics, "exits": exits}
 #: Every name that the ``quantity`` of a claim may have, by study.
 QUANTITIES: dict[str, dict[str, Callable[..., float]]] = {
-    "stagnation": {
-        function.__name__: function
-        for function in (
-            stagnation.stay_bound_excess,
-            stagnation.exit_bound,
-            stagnation.distance_to_lyapunov_ratio,
-            stagnation.certificate_slack,
-        )
-    },
-    "dynamics": {
-        function.__name__: function
-        for function in (
-            dynamics.loss_agreement,
-            dynamics.loss_difference,
-            dynamics.sde_gauge,
-            dynamics.sde_valid,
-            dynamics.escape_time_over_kramers,
-            dynamics.escape_time_over_exact,
-            dynamics.escape_time_over_corrected,
-        )
-    },
+    study: {name: getattr(_MODULES[study], name) for name in names}
+    for study, names in KNOWN_QUANTITIES.items()
 }
 
 

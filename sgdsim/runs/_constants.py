@@ -1,49 +1,82 @@
-"""Constants of the stagnation set: what is proved, what is sampled, what was visited."""
+"""Constants of the stagnation set: what was sampled, what was visited."""
 
 import math
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from sgdsim.dynamics import AbstractGradientNoise, NoiseProbe, probe_noise
-from sgdsim.problems import ClassificationTask, Network, Problem, stream
-from sgdsim.scenario import Dynamics, GaussianSgd, Sde, Sgd, StagnationScenario
-from sgdsim.stagnation import StayConstants, contraction_strongly_convex
+from sgdsim.problems import Network, Problem, stream
+from sgdsim.scenario import Dynamics, GaussianSgd, Sde, Sgd
+from sgdsim.stagnation import Sampled, sampled_maximum
 
 _DIRECTIONS = 6  # of each random kind
+
+
+#: What is looked for in the ball, in the order of the arrays of `BallConstants`.
+_NAMES = ("noise_operator_norm", "noise_trace", "contraction", "rsi", "growth")
+_EMPTY = np.full(len(_NAMES), -np.inf)
 
 
 class BallConstants(NamedTuple):
     r"""Worst values of what the stay bounds need, over the points looked at so far.
 
+    In order: largest :math:`\|\Sigma\|`, estimated as Ritz value plus residual, and largest
+    :math:`\mathrm{tr}\,\Sigma`, of the noise of one step; largest contraction
+    :math:`\|u-\eta\nabla L\|/\|u\|`; smallest :math:`\langle\nabla L,u\rangle/\|u\|^2`, kept with
+    the other sign; largest :math:`\|\nabla L\|/\|u\|`.
+
     Attributes
     ----------
-    noise_operator_norm, noise_trace
-        Largest :math:`\|\Sigma\|`, estimated as Ritz value plus residual, and largest
-        :math:`\mathrm{tr}\,\Sigma`, of the noise of one step.
-    contraction
-        Largest :math:`\|u-\eta\nabla L\|/\|u\|`.
-    rsi, growth
-        Smallest :math:`\langle\nabla L,u\rangle/\|u\|^2` and largest :math:`\|\nabla L\|/\|u\|`.
+    first, second
+        The two worst values, from which an interval for the supremum is made.
+    size
+        Number of points.
     """
 
-    noise_operator_norm: float = -math.inf
-    noise_trace: float = -math.inf
-    contraction: float = -math.inf
-    rsi: float = math.inf
-    growth: float = -math.inf
+    first: Float[np.ndarray, " constant"] = _EMPTY
+    second: Float[np.ndarray, " constant"] = _EMPTY
+    size: Int[np.ndarray, " constant"] = np.zeros(len(_NAMES), np.int64)
+
+    @classmethod
+    def of(cls, **values: Any) -> "BallConstants":
+        """Worst of values at points, by name; what has no name was not looked at."""
+        first, second, count = _EMPTY.copy(), _EMPTY.copy(), np.zeros(len(_NAMES), np.int64)
+        for name, given in values.items():
+            index = _NAMES.index(name)
+            found = np.ravel(np.asarray(given, np.float64))
+            # A failed measurement (NaN) is sorted to the end and stays visible.
+            worst = np.sort(-found if name == "rsi" else found)[::-1]
+            first[index], second[index] = np.append(worst, [-np.inf, -np.inf])[:2]
+            count[index] = found.size
+        return cls(first, second, count)
 
     def merge(self, other: "BallConstants") -> "BallConstants":
-        """Worst of two; a failed measurement (NaN) in either stays visible."""
-        larger = {
-            name: float(np.maximum(getattr(self, name), getattr(other, name)))
-            for name in self._fields
-        }
-        return BallConstants(**larger | {"rsi": float(np.minimum(self.rsi, other.rsi))})
+        """Worst of two; a failed measurement in either stays visible."""
+        ranked = np.sort([self.first, self.second, other.first, other.second], axis=0)
+        return BallConstants(ranked[-1], ranked[-2], self.size + other.size)
+
+    def worst(self, name: str) -> float:
+        """Worst value, NaN without a point."""
+        index = _NAMES.index(name)
+        value = float(self.first[index]) if self.size[index] else math.nan
+        return -value if name == "rsi" else value
+
+    def source(self, name: str, confidence: float) -> Sampled:
+        """Largest value as a sampled constant, with its interval and the number of points."""
+        index = _NAMES.index(name)
+        count, words = int(self.size[index]), f"{name} at sampled and visited points"
+        value = self.worst(name)
+        if count < 2:
+            return Sampled(value, value, math.inf, count, words)
+        # The end point depends on the two largest values alone.
+        two = np.array([self.second[index], self.first[index]])
+        return replace(sampled_maximum(two, confidence, method=words), sample_size=count)
 
 
 def visited_constants(
@@ -51,85 +84,14 @@ def visited_constants(
 ) -> BallConstants:
     """Worst values over the probed iterates that lie inside the ball (and not at its centre)."""
     inside = (measured["distance"] <= radius) & (measured["distance"] > 1e-6 * radius)
-    if not inside.any():
-        return BallConstants()
-    noise = {}
+    values = {name: measured[name][inside] for name in ("contraction", "rsi", "growth")}
     if "noise_trace" in measured:
         upper = measured["noise_operator_norm"] + measured["noise_operator_norm_residual"]
-        noise = {
-            "noise_operator_norm": float(upper[inside].max()),
-            "noise_trace": float(measured["noise_trace"][inside].max()),
+        values |= {
+            "noise_operator_norm": upper[inside],
+            "noise_trace": measured["noise_trace"][inside],
         }
-    return BallConstants(
-        contraction=float(measured["contraction"][inside].max()),
-        rsi=float(measured["rsi"][inside].min()),
-        growth=float(measured["growth"][inside].max()),
-        **noise,
-    )
-
-
-def stay_constants(
-    scenario: StagnationScenario,
-    task: ClassificationTask,
-    constants: BallConstants,
-    ball: tuple[Network, float, float],
-) -> tuple[StayConstants, int, str]:
-    r"""Constants of the exit bounds for the process that a scenario runs.
-
-    Parameters
-    ----------
-    scenario, task
-        What runs.
-    constants
-        Worst sampled and visited values.
-    ball
-        Centre, radius and start distance.
-
-    Returns
-    -------
-    constants
-        Of one step of the recursion; an Euler substep of length ``h = eta/m`` is a step with
-        learning rate ``h`` and noise covariance ``m Sigma``.
-    substeps
-        Steps of the recursion per SGD step.
-    origin
-        Where the constants come from, for the reader of the dataset.
-    """
-    centre, radius, start_distance = ball
-    dynamics = scenario.dynamics
-    substeps = dynamics.substeps if dynamics.kind == "sde" else 1
-    eta = dynamics.learning_rate / substeps
-    known = task.known_curvature(centre)
-    if known:
-        contraction = contraction_strongly_convex(eta, *known)
-        origin = "plug-in: contraction proved (strong convexity), noise sampled on the ball"
-    elif substeps == 1:
-        contraction = constants.contraction
-        origin = "plug-in: contraction and noise sampled on the ball"
-    else:  # the sampled contraction is that of a whole step, not of a substep
-        contraction = math.nan
-        origin = "not available: contraction of a substep is not sampled"
-    norm, trace = constants.noise_operator_norm, constants.noise_trace
-    if dynamics.kind == "sgd":
-        # Minibatch noise is bounded, hence sub-Gaussian, but not with its covariance as proxy.
-        norm, trace, origin = math.nan, math.nan, "not available: minibatch noise is not Gaussian"
-    if dynamics.kind == "gd":
-        norm, trace, origin = math.nan, math.nan, "not available: gradient descent has no noise"
-    elif not is_plain(dynamics):
-        norm, trace = math.nan, math.nan
-        origin = "not available: the theorems are about SGD with Gaussian noise, nothing around it"
-    return (
-        StayConstants(
-            learning_rate=eta,
-            contraction=contraction,
-            noise_operator_norm=substeps * norm,
-            noise_trace=substeps * trace,
-            radius=radius,
-            start_distance=start_distance,
-        ),
-        substeps,
-        origin,
-    )
+    return BallConstants.of(**values)
 
 
 def is_plain(dynamics: Dynamics) -> bool:
@@ -151,7 +113,7 @@ def noise_constants(
         return BallConstants()
     measured = _probe(noise, problem, theta)
     norm = measured.operator_norm + measured.operator_norm_residual
-    return BallConstants(float(norm), float(measured.trace))
+    return BallConstants.of(noise_operator_norm=norm, noise_trace=measured.trace)
 
 
 def sampled_noise(

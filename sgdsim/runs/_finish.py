@@ -1,27 +1,30 @@
 """After the last step: stay probability and its bounds, claims, figures, the finished dataset."""
 
+import math
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Bool
 
-from sgdsim.problems import ClassificationTask, cast, squared_norm
+from sgdsim.bounds import combined_statement
+from sgdsim.problems import ClassificationTask, Network, cast, squared_norm
+from sgdsim.runs._bounds import Certifier
 from sgdsim.runs._claims import evaluate_claims, print_claims
 from sgdsim.runs._complete import NOT_JUDGED, complete_run
-from sgdsim.runs._constants import BallConstants, is_plain, stay_constants
+from sgdsim.runs._constants import BallConstants, is_plain
+from sgdsim.runs._final_basins import final_basins
 from sgdsim.runs._output import RunPaths
 from sgdsim.runs._prepare import Setting
 from sgdsim.runs._progress import Reporter
 from sgdsim.runs._provenance import recorded_steps
+from sgdsim.runs._stay_statements import Around, StayBounds, stay_bounds
 from sgdsim.runs._summary import print_summary
 from sgdsim.scenario import StagnationScenario
 from sgdsim.stability import SdeProbes, judge_sde
-from sgdsim.stagnation import (
-    assumption_violation,
-    log_exit_bounds,
-    stay_lower_bound,
-    stay_probability,
-)
+from sgdsim.stagnation import stagnation_number, stationary_radius, stay_probability
 from sgdsim.store import RunStore, open_run
 
 _CONDITIONAL = (
@@ -31,10 +34,31 @@ _CONDITIONAL = (
 )
 
 
+class Outcome(NamedTuple):
+    """What the simulation leaves behind for its evaluation.
+
+    Attributes
+    ----------
+    setting
+        What the preparation found.
+    constants
+        Worst constants over sampled and visited points.
+    theta
+        Final iterates with a leading trajectory axis.
+    diverged
+        Which of them are lost.
+    """
+
+    setting: Setting
+    constants: BallConstants
+    theta: Network
+    diverged: Bool[np.ndarray, " trajectory"]
+
+
 def finish_run(
     scenario: StagnationScenario,
     task: ClassificationTask,
-    constants: tuple[Setting, BallConstants],
+    outcome: Outcome,
     paths: RunPaths,
     reporter: Reporter,
     began: float,
@@ -45,8 +69,8 @@ def finish_run(
     ----------
     scenario, task
         What ran.
-    constants
-        The setting and the worst constants over sampled and visited points.
+    outcome
+        What the simulation left behind.
     paths
         Files of the run.
     reporter
@@ -60,13 +84,26 @@ def finish_run(
     steps = recorded_steps(scenario)
     store.write("stagnation", _survival(scenario, tree, steps))
     store.write("stagnation", _spread(tree))
-    origin = _stay_bounds(scenario, task, constants, store)
+    setting = outcome.setting
+    around = _around(scenario, outcome, tree)
+    stay = stay_bounds(scenario, task, around)
+    store.write("stagnation", stay.values | _constants(outcome.constants, around))
+    store.write("stagnation", _regime(scenario, task, around, tree))
+    reporter.stage("following final iterates to their minima")
+    basins, basin_sentence = final_basins(
+        scenario, task, setting.centre, outcome.theta, outcome.diverged
+    )
+    store.write("stagnation", basins)
     store.set_attrs(
         {
             "stay_statement": (
-                f"{_CONDITIONAL} Radius: {_radius_origin(scenario, task, constants[0])}. "
-                f"Constants of the bounds: {origin}."
+                f"{_CONDITIONAL} Radius: {_radius_origin(scenario, task, setting)}. "
+                f"Certificate: {stay.sentences['certificate']} "
+                f"Plug-in: {stay.sentences['plug-in']}"
             ),
+            "combined_statement": _combined(Certifier(scenario, task, setting), stay),
+            "convexity_statement": _convexity_sentence(tree),
+            "basin_statement": basin_sentence,
             "verdict": _verdict(scenario, tree["curvature"].to_dataset()),
         }
     )
@@ -130,39 +167,92 @@ def _spread(tree: xr.DataTree) -> dict[str, np.ndarray]:
     }
 
 
-def _stay_bounds(
-    scenario: StagnationScenario,
-    task: ClassificationTask,
-    constants: tuple[Setting, BallConstants],
-    store: RunStore,
-) -> str:
-    """Write constants and bounds; say where the constants come from, or why there is no bound."""
-    setting, worst = constants
-    start = cast(cast(setting.centre, scenario.compute.precision), jnp.float64)
-    offset = jax.tree.map(lambda a, b: a - b, start, setting.centre)
-    start_distance = float(jnp.sqrt(squared_norm(offset)))
-    ball = setting.centre, float(setting.radius), start_distance
-    stay, substeps, origin = stay_constants(scenario, task, worst, ball)
-    log_bounds = log_exit_bounds(stay, recorded_steps(scenario) * substeps)
-    stacked = np.stack([log_bounds[theory] for theory in ("S0", "S1", "S2")])
-    measured = {
-        name: value if np.isfinite(value) else np.nan for name, value in worst._asdict().items()
-    }
-    store.write(
-        "stagnation",
-        {
-            "log_exit_bound": stacked,
-            "stay_lower_bound": stay_lower_bound(stacked),
-            "contraction": stay.contraction,
-            "rsi": measured["rsi"],
-            "growth": measured["growth"],
-            "noise_operator_norm": measured["noise_operator_norm"],
-            "noise_trace": measured["noise_trace"],
-            "effective_rank": measured["noise_trace"] / measured["noise_operator_norm"],
-            "gradient_deviation": 0.0,
-            "hessian_deviation": 0.0,
-            "start_distance": start_distance,
-        },
+def _around(scenario: StagnationScenario, outcome: Outcome, tree: xr.DataTree) -> Around:
+    centre = outcome.setting.centre
+    start = cast(cast(centre, scenario.compute.precision), jnp.float64)
+    offset = jax.tree.map(lambda a, b: a - b, start, centre)
+    return Around(
+        centre=centre,
+        radius=float(outcome.setting.radius),
+        start_distance=float(jnp.sqrt(squared_norm(offset))),
+        gradient_norm=float(tree["curvature"].to_dataset()["minimum_gradient_norm"]),
+        constants=outcome.constants,
     )
-    violation = assumption_violation(stay)
-    return f"{origin}; no bound, because {violation}" if violation else origin
+
+
+def _constants(worst: BallConstants, around: Around) -> dict[str, Any]:
+    norm, trace = worst.worst("noise_operator_norm"), worst.worst("noise_trace")
+    return {
+        "rsi": worst.worst("rsi"),
+        "growth": worst.worst("growth"),
+        "noise_operator_norm": norm,
+        "noise_trace": trace,
+        "effective_rank": trace / norm if norm > 0 else math.nan,
+        "gradient_deviation": 0.0,
+        "hessian_deviation": 0.0,
+        "start_distance": around.start_distance,
+    }
+
+
+def _regime(
+    scenario: StagnationScenario, task: ClassificationTask, around: Around, tree: xr.DataTree
+) -> dict[str, float]:
+    """Stationary radius from the restricted secant constant, and the stagnation number."""
+    known = task.known_curvature(around.centre)
+    modulus = known[0] if known else around.constants.worst("rsi")
+    trace = around.constants.worst("noise_trace")
+    if not (math.isfinite(modulus) and modulus > 0 and math.isfinite(trace)):
+        return {"stationary_radius": math.nan, "stagnation_number": math.nan}
+    # Neither depends on the substeps of an SDE: they divide eta and multiply the noise.
+    spread = stationary_radius(scenario.dynamics.learning_rate, modulus, trace)
+    reach = float(tree["stagnation"].to_dataset()["delta_star"])
+    return {
+        "stationary_radius": spread,
+        "stagnation_number": stagnation_number(reach, spread),
+    }
+
+
+def _combined(certifier: Certifier, stay: StayBounds) -> str:
+    """Say what staying buys, with the best evidence that there is for staying."""
+
+    def log_exit(kind: str) -> float:
+        values = stay.values[
+            "certified_log_exit_bound" if kind == "certificate" else "log_exit_bound"
+        ]
+        return float(values[-1, -1])
+
+    certified = log_exit("certificate") < 0
+    kind = "certificate" if certified else "plug-in"
+    statement = stay.statements.get(kind)
+    reason = stay.sentences[kind].rstrip(".") if statement is None else statement.violation
+    return combined_statement(
+        certifier.terms,
+        log_exit(kind),
+        exit_reason=reason or "",
+        measured=() if certified else ("constants of the exit bound",),
+    ).sentence()
+
+
+def _convexity_sentence(tree: xr.DataTree) -> str:
+    """Say how far the sampled convexity reaches, and whether the centre is a minimum."""
+    stagnation, curvature = (tree[name].to_dataset() for name in ("stagnation", "curvature"))
+    smallest = float(curvature["minimum_hessian_eigenvalue"].sel(eigen="smallest"))
+    residual = float(curvature["minimum_hessian_residual"].sel(eigen="smallest"))
+    if smallest > residual:
+        centre = "positive"
+    elif smallest < -residual:
+        centre = "negative: the centre is a saddle, and no bound around it is meant"
+    else:
+        centre = "not told from zero by its residual: the minimum may be a flat valley"
+    reach = float(stagnation["delta_star"])
+    if math.isnan(reach):
+        smallest_shell = float(stagnation["convexity_radius"][0])
+        said = f"delta* is not there: a ratio is not positive at or below {smallest_shell:.4g}"
+    elif int(stagnation["delta_star_bounded"]) == 1:
+        said = f"delta* = {reach:.4g}, the largest sampled radius without a violation"
+    else:
+        said = f"delta* is at least {reach:.4g}: no violation up to the largest radius sampled"
+    return (
+        f"Restricted secant inequality: {said}. Smallest Hessian eigenvalue at the minimum "
+        f"{smallest:.3g} (residual {residual:.1g}): {centre}."
+    )

@@ -30,6 +30,7 @@ from sgdsim.runs._constants import (
     noise_draws,
     sampled_noise,
 )
+from sgdsim.runs._motion import top_spaces
 from sgdsim.runs._provenance import recorded_steps
 from sgdsim.scenario import StagnationScenario
 from sgdsim.stagnation import (
@@ -37,6 +38,7 @@ from sgdsim.stagnation import (
     ConvexityRatios,
     Minimum,
     auto_radius,
+    delta_star,
     find_minimum,
     linearised_mean_squared_distance,
     noise_spectral_measure,
@@ -63,6 +65,9 @@ class Setting(NamedTuple):
         ``delta`` of the stagnation set.
     sampled
         Constants of the ball, as far as sampling it before the run tells.
+    hessian_space
+        Orthonormal rows that span the top Hessian eigenspace at the centre; zeros where there are
+        fewer positive eigenvalues.
     """
 
     reference: Network
@@ -70,6 +75,7 @@ class Setting(NamedTuple):
     margin: float
     radius: float
     sampled: BallConstants
+    hessian_space: Float[np.ndarray, "r p"]
 
 
 def prepare(
@@ -107,18 +113,27 @@ def prepare(
     report("sampling the convexity of the ball")
     ratios = _convexity(scenario, (problem, centre), radius)
     sampled = noisiest.merge(_convexity_constants(ratios))
+    report("comparing the sharpest directions with the noisiest ones")
+    space, alignment = top_spaces(
+        problem, centre.theta, noise, scenario.convexity.eigenvectors, scenario.convexity.seed
+    )
     setting = Setting(
-        reference.theta, centre.theta, _margin(scenario, task, reference.theta), radius, sampled
+        reference=reference.theta,
+        centre=centre.theta,
+        margin=_margin(scenario, task, reference.theta),
+        radius=radius,
+        sampled=sampled,
+        hessian_space=space,
     )
     values = {
         "stagnation": {
             "radius": radius,
-            "noise_operator_norm_at_minimum": at_minimum.noise_operator_norm,
-            "noise_trace_at_minimum": at_minimum.noise_trace,
+            "noise_operator_norm_at_minimum": at_minimum.worst("noise_operator_norm"),
+            "noise_trace_at_minimum": at_minimum.worst("noise_trace"),
             "linearised_mean_squared_distance": linearised,
             **_convexity_values(ratios, scenario.stagnation.confidence),
         },
-        "curvature": _minimum_values(reference, centre),
+        "curvature": _minimum_values(reference, centre) | alignment,
     }
     return setting, values
 
@@ -185,7 +200,7 @@ def _modulus(
     if known:
         return known[0]
     noise, square = spread
-    return scenario.dynamics.learning_rate * noise.noise_trace / (2 * square)
+    return scenario.dynamics.learning_rate * noise.worst("noise_trace") / (2 * square)
 
 
 def _ball(
@@ -214,8 +229,8 @@ def _ball(
         radius = auto_radius(
             scenario.dynamics.learning_rate,
             modulus,
-            constants.noise_operator_norm,
-            constants.noise_trace,
+            constants.worst("noise_operator_norm"),
+            constants.worst("noise_trace"),
             scenario.ensemble.steps,
             scenario.stagnation.failure_probability,
         )
@@ -237,6 +252,7 @@ def _minimum_values(reference: Minimum, centre: Minimum) -> dict[str, Any]:
 
 def _convexity_values(ratios: ConvexityRatios, confidence: float) -> dict[str, Any]:
     summary = summarise_convexity(ratios, confidence)
+    reach = delta_star(ratios)
     return {
         "convexity_ratio_minimum": summary.minimum,
         "convexity_ratio_quantile_01": summary.quantile_01,
@@ -246,15 +262,17 @@ def _convexity_values(ratios: ConvexityRatios, confidence: float) -> dict[str, A
         "convexity_violation_fraction_high": summary.violation_fraction_high,
         "convexity_sample_size": summary.sample_size.astype(np.int32),
         "convexity_ratio_by_direction": summary.minimum_by_family,
+        "delta_star": reach.value,
+        "delta_star_bounded": np.int8(reach.bounded),
     }
 
 
 def _convexity_constants(ratios: ConvexityRatios) -> BallConstants:
     index = CONDITIONS.index("RSI")
-    return BallConstants(
-        rsi=float(ratios.ratio[index][ratios.counted[index]].min()),
-        growth=float(ratios.growth.max()),
-        contraction=float(ratios.contraction.max()),
+    return BallConstants.of(
+        rsi=ratios.ratio[index][ratios.counted[index]],
+        growth=ratios.growth,
+        contraction=ratios.contraction,
     )
 
 

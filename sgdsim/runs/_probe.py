@@ -45,6 +45,7 @@ CURVATURE_VARIABLES = (
     "noise_operator_norm_residual",
     "noise_trace",
     "noise_alignment",
+    "noise_effective_rank",
 )
 
 _HESSIAN_DEPTH = 24
@@ -111,6 +112,7 @@ class Prober(eqx.Module):
             "noise_operator_norm_residual": noise.operator_norm_residual,
             "noise_trace": noise.trace,
             "noise_alignment": noise_alignment(self.noise, problem, theta, top, noise.trace),
+            "noise_effective_rank": noise.trace / noise.operator_norm,
         }
 
     def _geometry(self, theta: Network) -> dict[str, Array]:

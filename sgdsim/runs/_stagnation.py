@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
 from sgdsim.dynamics import build_stepper
@@ -22,7 +23,8 @@ from sgdsim.runs._bounds import Certifier
 from sgdsim.runs._checkpoint import load_tree, save_tree
 from sgdsim.runs._constants import BallConstants, visited_constants
 from sgdsim.runs._dataset import create_store
-from sgdsim.runs._finish import finish_run
+from sgdsim.runs._finish import Outcome, finish_run
+from sgdsim.runs._motion import Motion
 from sgdsim.runs._output import RunPaths
 from sgdsim.runs._prepare import Setting, Values, prepare, start_network
 from sgdsim.runs._probe import CURVATURE_VARIABLES, build_prober, probe_ensemble
@@ -68,6 +70,7 @@ class StagnationRun(StudyRun[StagnationScenario]):
             layout=self.layout,
         )
         self.prober = build_prober(scenario, task, setting.centre)
+        self.motion = Motion(setting.centre, setting.hessian_space, scenario.stagnation.confidence)
         self.step = 0
         self.state: EnsembleState = self.ensemble.start(self.start_point, schedule.trajectories)
         self.visited = BallConstants()
@@ -118,8 +121,14 @@ class StagnationRun(StudyRun[StagnationScenario]):
                 stop.check(how)
         last = self.scenario.ensemble.steps // self.scenario.ensemble.record_every
         self.record(self.ensemble.observe(self.state), slice(last, last + 1))
-        constants = self.setting.sampled.merge(self.visited)
-        finish_run(self.scenario, self.task, (self.setting, constants), self.paths, reporter, began)
+        count = self.scenario.ensemble.trajectories
+        outcome = Outcome(
+            setting=self.setting,
+            constants=self.setting.sampled.merge(self.visited),
+            theta=jax.tree.map(lambda a: a[:count], self.state.theta),
+            diverged=np.asarray(self.state.track.diverged)[:count],
+        )
+        finish_run(self.scenario, self.task, outcome, self.paths, reporter, began)
 
     def record(self, records: dict[str, Array], rows: slice) -> None:
         """Write the observables of one time chunk."""
@@ -143,6 +152,8 @@ class StagnationRun(StudyRun[StagnationScenario]):
         theta = jax.tree.map(lambda a: a[:count], self.state.theta)
         margins = measured["training_margins"], measured["held_out_margins"]
         inside = measured["distance"] <= float(self.setting.radius)
+        flat = jax.vmap(lambda one: ravel_pytree(one)[0])(theta)
+        self.store.write("curvature", self.motion(np.asarray(flat)), region)
         bounds = self.certifier(theta, margins, inside)
         self.store.write("bounds", {k: v[:, None] for k, v in bounds.items()}, region)
 
@@ -185,7 +196,7 @@ class StagnationRun(StudyRun[StagnationScenario]):
             self.paths.checkpoint, like, self.scenario.digest()
         )
         self.state = self.ensemble.layout.place(self.state)
-        self.visited = BallConstants(*(float(x) for x in visited))
+        self.visited = BallConstants(*map(np.asarray, visited))
         self.step = int(scalars["step"])
 
 
@@ -193,10 +204,13 @@ def _load_setting(
     paths: RunPaths, scenario: StagnationScenario, task: ClassificationTask
 ) -> Setting:
     network = cast(start_network(scenario, task), jnp.float64)
-    like = Setting(network, network, 0.0, 0.0, BallConstants())
+    size = ravel_pytree(network)[0].size
+    space = np.zeros((min(scenario.convexity.eigenvectors, size), size))
+    like = Setting(network, network, 0.0, 0.0, BallConstants(), space)
     setting, _ = load_tree(paths.preparation, like, scenario.digest())
     return setting._replace(
         margin=float(setting.margin),
         radius=float(setting.radius),
-        sampled=BallConstants(*(float(x) for x in setting.sampled)),
+        sampled=BallConstants(*map(np.asarray, setting.sampled)),
+        hessian_space=np.asarray(setting.hessian_space),
     )

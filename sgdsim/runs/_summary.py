@@ -11,7 +11,7 @@ from sgdsim.runs._output import RunPaths
 
 
 def print_summary(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
-    """Print minimum, noise, ball, certificates and where the files are."""
+    """Print minimum, noise, ball, exit bounds, certificates and where the files are."""
     stagnation, curvature = (tree[name].to_dataset() for name in ("stagnation", "curvature"))
     status = tree["trajectory"].to_dataset()["status"]
     eigenvalue, residual = (
@@ -35,15 +35,16 @@ def print_summary(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
         ),
         "noise of one step, trace: minimum / worst": _pair(stagnation, "noise_trace"),
         "radius of the stagnation set": f"{float(stagnation['radius']):.4g}",
-        "contraction of one step": f"{float(stagnation['contraction']):.6g}",
         "stay probability": f"{stay:.4g} (interval {low:.4g} to {high:.4g})",
         "diverged trajectories": str(int((status == 2).sum())),
     }
-    rows |= _convexity_rows(stagnation) | _bound_rows(tree)
+    rows |= _convexity_rows(stagnation) | _motion_rows(tree) | _bound_rows(tree)
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
-    console.print(tree.attrs["stay_statement"], soft_wrap=True)
+    console.print(_evidence_table(stagnation))
+    for name in ("stay", "convexity", "basin", "combined"):
+        console.print(tree.attrs[f"{name}_statement"], soft_wrap=True, markup=False)
     console.print(tree.attrs["verdict"], soft_wrap=True)
     console.print(f"dataset  {paths.store}\nfigures  {paths.figures}", highlight=False)
 
@@ -51,6 +52,71 @@ def print_summary(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
 def _pair(stagnation: xr.Dataset, name: str) -> str:
     at_minimum, worst = float(stagnation[f"{name}_at_minimum"]), float(stagnation[name])
     return f"{at_minimum:.4g} / {worst:.4g}"
+
+
+def _evidence_table(stagnation: xr.Dataset) -> Table:
+    """Constants and exit bounds side by side: proved, and sampled with intervals."""
+    table = Table(title="Exit within the run, by theorem S2", title_justify="left")
+    table.add_column("", overflow="fold")
+    kinds = [str(kind) for kind in stagnation["evidence"].values]
+    for kind in kinds:
+        table.add_column(kind, overflow="fold")
+    for name in stagnation["constant"].values:
+        at = stagnation.sel(constant=name)
+        table.add_row(name, *(_constant(at.sel(evidence=kind)) for kind in kinds))
+    bounds = {"certificate": "certified_log_exit_bound", "plug-in": "log_exit_bound"}
+    last = stagnation.sel(theory="S2").isel(step=-1)
+    table.add_row("bound on the exit", *(_probability(float(last[bounds[kind]])) for kind in kinds))
+    times = (float(stagnation["mean_exit_time_bound"].sel(evidence=kind)) for kind in kinds)
+    table.add_row("bound on the mean exit time", *("-" if t != t else f"{t:.4g}" for t in times))
+    radius = float(stagnation["certified_radius"])
+    promised = "-" if math.isnan(radius) else f"{radius:.4g}"
+    table.add_row("radius certified for the target probability", promised, "")
+    return table
+
+
+def _constant(one: xr.Dataset) -> str:
+    size, value = int(one["constant_sample_size"]), float(one["constant_value"])
+    if size < 0:
+        return "-"
+    if size == 0:
+        return f"{value:.6g} (proved)"
+    return f"{value:.6g} (to {float(one['constant_high']):.6g}, {size} points)"
+
+
+def _probability(log_bound: float) -> str:
+    if math.isnan(log_bound):
+        return "-"
+    number = f"{math.exp(log_bound):.3g}" if abs(log_bound) < 700 else f"exp({log_bound:.3g})"
+    return f"{number} (vacuous)" if log_bound >= 0 else number
+
+
+def _motion_rows(tree: xr.DataTree) -> dict[str, str]:
+    """How low-dimensional the final iterates lie, and how convex their surroundings are."""
+    curvature, stagnation = (tree[name].to_dataset() for name in ("curvature", "stagnation"))
+    last = curvature.isel(probe=-1)
+    count = int(curvature["parameters"])
+    ratio, low, high = (float(last[f"participation_ratio{end}"]) for end in ("", "_low", "_high"))
+    number = float(stagnation["stagnation_number"])
+    reach, spread = (float(stagnation[name]) for name in ("delta_star", "stationary_radius"))
+    sign = "=" if int(stagnation["delta_star_bounded"]) == 1 else ">="
+    return {
+        "participation ratio of the final iterates": (
+            f"{ratio:.3g} (interval {low:.3g} to {high:.3g}) of {count} parameters"
+        ),
+        "displacement in the sharpest directions": (
+            f"{float(last['top_space_energy']):.3g} +- "
+            f"{float(last['top_space_energy_stderr']):.1g} "
+            f"(isotropic: {float(curvature['top_space_energy_null']):.2g})"
+        ),
+        "overlap of sharpest and noisiest directions": (
+            f"{float(curvature['hessian_noise_overlap']):.3g} "
+            f"(random: {float(curvature['hessian_noise_overlap_null']):.2g})"
+        ),
+        "stagnation number": (
+            f"{sign} {number:.3g}: delta* {sign} {reach:.4g} over stationary radius {spread:.4g}"
+        ),
+    }
 
 
 def _convexity_rows(stagnation: xr.Dataset) -> dict[str, str]:

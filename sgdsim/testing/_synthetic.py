@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from sgdsim.store import CONDITIONS, DIRECTIONS, RunStore
+from sgdsim.store import CONDITIONS, DIRECTIONS, TERMS, RunStore
 
 _STEPS, _RECORD_EVERY, _CHUNK_STEPS = 200, 10, 50
 _DIMENSION, _MEMORY, _NOISE, _RADIUS = 8, 0.9, 0.02, 0.22
@@ -137,6 +137,10 @@ def _attributes(precision: str, seed: int) -> dict[str, str | int | float]:
         "created_at": "2025-01-01T00:00:00+00:00",
         "wall_seconds": 0.0,
         "verdict": "A made-up run.",
+        "stay_statement": "Made-up constants.",
+        "combined_statement": "Nothing is claimed.",
+        "convexity_statement": "Made-up ratios.",
+        "basin_statement": "Made-up basins.",
     }
 
 
@@ -228,6 +232,7 @@ def _write_stagnation(
             "mean_squared_distance_stderr": spread,
             "stay_lower_bound": np.maximum(-np.expm1(log_exit), 0.0),
             "log_exit_bound": log_exit,
+            **_evidence(log_exit),
             "radius": _RADIUS,
             "contraction": _MEMORY,
             "rsi": 1.0,
@@ -240,8 +245,35 @@ def _write_stagnation(
             "gradient_deviation": 0.01,
             "hessian_deviation": 0.05,
             "start_distance": 0.0,
+            "certified_radius": 1.8 * _RADIUS if applicable else np.nan,
+            "delta_star": _RADIUS,
+            "delta_star_bounded": np.int8(0),
+            "stationary_radius": np.sqrt(stationary),
+            "stagnation_number": _RADIUS / np.sqrt(stationary),
+            "basin": np.where(np.arange(count) < 4, np.arange(count) % 2, -1).astype(np.int32),
+            "basins": np.int32(2),
+            "unseen_basins": 0.1,
+            "nearest_minimum_distance": np.where(np.arange(count) < 4, 0.04, np.nan),
+            "symmetry_distance": np.where(np.arange(count) < 4, 0.05, np.nan),
         },
     )
+
+
+def _evidence(log_exit: Float[np.ndarray, "theory step"]) -> dict:
+    """Constants by certificate and plug-in; the certificate is the weaker one."""
+    values = np.array([[0.93, 0.08, 0.5, 0.0, 0.0], [0.9, 0.04, 0.32, 0.0, 0.0]])
+    certified = log_exit + 1.5
+    applicable = bool(np.isfinite(log_exit[:, 1:]).all())
+    return {
+        "constant_value": values,
+        "constant_low": values,
+        "constant_high": values * np.array([[1.0], [1.1]]),
+        "constant_sample_size": np.array([[0] * 5, [0, 99, 99, 0, 0]], np.int32),
+        "assumption_violated": np.full(2, not applicable, np.int8),
+        "mean_exit_time_bound": np.array([3.0, 40.0]) if applicable else np.full(2, np.nan),
+        "certified_log_exit_bound": certified,
+        "certified_stay_lower_bound": np.maximum(-np.expm1(certified), 0.0),
+    }
 
 
 def _write_convexity(store: RunStore, random: np.random.Generator) -> None:
@@ -272,6 +304,7 @@ def _write_curvature(
 ) -> None:
     wobble = alive * (1 + 0.05 * random.standard_normal(alive.shape))
     extremes = np.stack([2.4 * wobble, 0.02 * wobble], axis=-1)
+    probes = alive.shape[1]
     store.write(
         "curvature",
         {
@@ -291,6 +324,17 @@ def _write_curvature(
             "noise_operator_norm_residual": 1e-6 * wobble,
             "noise_trace": 0.2 * wobble,
             "noise_alignment": 0.6 * wobble,
+            "noise_effective_rank": 6.7 * wobble,
+            "participation_ratio": np.append(np.nan, np.full(probes - 1, 5.0)),
+            "participation_ratio_low": np.append(np.nan, np.full(probes - 1, 3.5)),
+            "participation_ratio_high": np.append(np.nan, np.full(probes - 1, 7.0)),
+            "top_space_energy": np.append(np.nan, np.full(probes - 1, 0.4)),
+            "top_space_energy_stderr": np.append(np.nan, np.full(probes - 1, 0.03)),
+            "top_space_energy_null": 2 / 80,
+            "hessian_noise_overlap": 0.7,
+            "hessian_noise_overlap_null": 2 / 80,
+            "hessian_noise_angle": 0.6,
+            "parameters": np.int32(80),
         },
     )
 
@@ -304,6 +348,8 @@ def _write_bounds(
     gap = 0.05 * wobble[..., None] * random.uniform(0.9, 1.1, len(level))
     layers = wobble[..., None] * np.array([1.5, 0.8])
     certificate = np.array([kind == "certificate" for kind in _BOUNDS.values()])
+    terms = np.full((len(_BOUNDS), len(TERMS)), np.nan)
+    terms[0, :2] = np.log([0.1, 0.3])
     store.write(
         "bounds",
         {
@@ -322,6 +368,7 @@ def _write_bounds(
             "frobenius_norm": 2 * layers,
             "distance_from_reference": 0.1 * layers,
             "certificate_radius": 0.25,
+            "log_gap_term": terms,
             "margin": 1.5,
         },
     )

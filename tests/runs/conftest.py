@@ -11,7 +11,7 @@ import pytest
 TINY = [
     "problem.data.training=120",
     "problem.data.reference=60",
-    "ensemble.trajectories=3",
+    "ensemble.trajectories=6",
     "ensemble.steps=40",
     "ensemble.record_every=5",
     "ensemble.chunk_steps=10",

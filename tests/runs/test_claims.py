@@ -52,12 +52,26 @@ def test_quantities_of_stagnation_against_plain_loops(tree):
     steps = stagnation["step"].values
     late = steps > steps[-1] // 2
     linearised = stagnation["linearised_mean_squared_distance"].values[late].mean()
+    curvature, trajectory = tree["curvature"].to_dataset(), tree["trajectory"].to_dataset()
+    certified = [v for v in value[:, -1, :3].ravel() if not np.isnan(v)]  # the last is a measure
+    top = curvature["top_space_energy"].values[-1]
     expected = {
         "stay_bound_excess": excess,
         "exit_bound": np.exp(stagnation["log_exit_bound"].values[2, -1]),
         "certificate_slack": np.nanmin(value - gap),
         "distance_to_lyapunov_ratio": np.nanmean(stagnation["mean_squared_distance"].values)
         / linearised,
+        "certified_exit_bound": np.exp(stagnation["certified_log_exit_bound"].values[2, -1]),
+        "certified_radius": 1.8 * 0.22,
+        "stagnation_number": 0.22 / 0.02 / np.sqrt(8 / (1 - 0.9**2)),
+        "participation_share": 7.0 / 80,
+        "top_space_share": top * 80 / 2,
+        "final_error_rate": np.nanmean(trajectory["error_rate"].values[:, -1].astype(float)),
+        "final_test_error_rate": np.nanmean(
+            trajectory["test_error_rate"].values[:, -1].astype(float)
+        ),
+        "zero_one_gap": np.nanmean(bounds["zero_one_gap"].values[:, -1]),
+        "certified_gap": min(certified),
     }
     found = {name: quantity(tree, claim(name)) for name, quantity in OF_STAGNATION.items()}
     assert found == pytest.approx(expected)

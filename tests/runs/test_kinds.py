@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 TINY = [
     "problem.data.training=60",
     "problem.data.reference=40",
-    "ensemble.trajectories=3",
+    "ensemble.trajectories=6",
     "ensemble.steps=8",
     "ensemble.record_every=2",
     "ensemble.chunk_steps=4",
@@ -62,13 +62,19 @@ def test_a_diverging_run_finishes_and_says_when(tmp_path):
 def test_every_kind_of_dynamics(tmp_path, settings, reason):
     tree = _run(tmp_path, "stagnation", "stagnation.radius=1.0", *settings)
     assert tree["trajectory"]["loss"].notnull().all()
-    bound = tree["stagnation"].to_dataset()["stay_lower_bound"].sel(theory="S2")
+    stagnation = tree["stagnation"].to_dataset()
+    bound = stagnation["stay_lower_bound"].sel(theory="S2")
     statement = tree.attrs["stay_statement"]
+    # Nothing but Gaussian minibatch noise has proved constants.
+    minibatch = "sde" in settings[0]
+    assert bool(stagnation["certified_radius"].isnull()) != minibatch
+    assert ("Certificate: not available" in statement) != minibatch
     if reason is None:
         assert bound.notnull().all()
         assert "plug-in" in statement
     else:
         assert bound.isel(step=slice(1, None)).isnull().all()
+        assert np.all(stagnation["constant_sample_size"] == -1)
         assert reason in statement
 
 
@@ -81,13 +87,14 @@ def test_an_sde_is_bounded_as_the_recursion_of_its_substeps(tmp_path):
         "dynamics.kind=sde",
         "dynamics.substeps=8",
     )
-    one, two = (
-        tree["stagnation"].to_dataset()["log_exit_bound"].sel(theory="S2").values[1:]
-        for tree in (whole, fine)
-    )
-    # Same process up to O(eta): the bounds must be close, and are not the same number.
-    np.testing.assert_allclose(one, two, rtol=0.1)
-    assert not np.array_equal(one, two)
+    for name in ("log_exit_bound", "certified_log_exit_bound"):
+        one, two = (
+            tree["stagnation"].to_dataset()[name].sel(theory="S2").values[1:]
+            for tree in (whole, fine)
+        )
+        # Same process up to O(eta): the bounds must be close, and are not the same number.
+        np.testing.assert_allclose(one, two, rtol=0.1)
+        assert not np.array_equal(one, two)
 
 
 def test_a_network(tmp_path):
@@ -95,6 +102,20 @@ def test_a_network(tmp_path):
     assert tree["bounds"].sizes["layer"] == 2
     assert float(tree["curvature"].to_dataset()["minimum_gradient_norm"]) < 1e-8
     assert tree["bounds"]["value"].notnull().all()
+    stagnation = tree["stagnation"].to_dataset()
+    assert "Certificate: not available: no constant of a network" in tree.attrs["stay_statement"]
+    # The scenario asks for four quenches; after 8 steps none has left the basin of the start.
+    assert stagnation["basin"].values.tolist() == [0] * 4 + [-1] * 2
+    assert int(stagnation["basins"]) == 1
+    final = tree["trajectory"].to_dataset()["distance"].isel(step=-1).values[:4]
+    np.testing.assert_allclose(stagnation["nearest_minimum_distance"][:4], final, rtol=1e-4)
+    np.testing.assert_allclose(stagnation["symmetry_distance"][:4], final, rtol=1e-4)
+
+
+def test_no_quench_where_none_is_asked_for(tmp_path):
+    tree = _run(tmp_path, "stagnation-mlp", "problem.model.hidden=[4]", "minimum.quenches=0")
+    assert np.all(tree["stagnation"]["basin"] == -1)
+    assert "minimum.quenches = 0" in tree.attrs["basin_statement"]
 
 
 @pytest.mark.parametrize(
