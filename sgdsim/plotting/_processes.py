@@ -89,7 +89,7 @@ def plot_validity(tree: xr.DataTree) -> Figure:
     return figure
 
 
-def plot_escapes(tree: xr.DataTree) -> Figure:
+def plot_escapes(tree: xr.DataTree) -> Figure | None:
     """Draw the share of trajectories that have not escaped, over time, for every process.
 
     Parameters
@@ -99,12 +99,14 @@ def plot_escapes(tree: xr.DataTree) -> Figure:
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.figure.Figure or None
         Left: survival on a logarithmic scale. Right: measured mean escape times with 95 %
         intervals beside Kramers, the exact mean passage time of the SDE, and the latter
-        corrected for the finite step.
+        corrected for the finite step. Nothing where the scenario watches no escape.
     """
     dynamics = group(tree, "dynamics")
+    if dynamics["mean_escape_time"].isnull().all():
+        return None
     figure, axes = new_figure(11.0, 4.8, 1, 2)
     left, right = axes[0]
     for number in range(dynamics.sizes["process"]):

@@ -9,23 +9,39 @@ from matplotlib.figure import Figure
 
 from sgdsim.plotting._bounds import plot_bounds
 from sgdsim.plotting._convexity import plot_convexity
+from sgdsim.plotting._convexity_map import plot_case_convexity, plot_convexity_map
 from sgdsim.plotting._distance import plot_distance
+from sgdsim.plotting._exits import plot_exits
+from sgdsim.plotting._exits_basins import plot_basins
+from sgdsim.plotting._exits_gap import plot_gap, plot_gap_width
+from sgdsim.plotting._exits_rates import plot_arrhenius
+from sgdsim.plotting._exits_survival import plot_exit_survival
 from sgdsim.plotting._processes import plot_escapes, plot_losses, plot_validity
 from sgdsim.plotting._survival import plot_survival
 from sgdsim.store._files import disk_errors
 
-#: Figures of each study, by name.
-FIGURES: dict[str, dict[str, Callable[[xr.DataTree], Figure]]] = {
+#: Figures of each study, by name; a function that has nothing to show returns nothing.
+FIGURES: dict[str, dict[str, Callable[[xr.DataTree], Figure | None]]] = {
     "stagnation": {
         "survival": plot_survival,
         "distance": plot_distance,
         "bounds": plot_bounds,
         "convexity": plot_convexity,
+        "convexity_map": plot_convexity_map,
     },
     "dynamics": {
         "losses": plot_losses,
         "validity": plot_validity,
         "escapes": plot_escapes,
+    },
+    "exits": {
+        "exits": plot_exits,
+        "survival": plot_exit_survival,
+        "arrhenius": plot_arrhenius,
+        "convexity": plot_case_convexity,
+        "gap": plot_gap,
+        "gap_width": plot_gap_width,
+        "basins": plot_basins,
     },
 }
 _DPI = 150
@@ -33,6 +49,8 @@ _DPI = 150
 
 def save_figures(tree: xr.DataTree, folder: Path) -> list[Path]:
     """Draw every figure of the study as PNG and SVG, each file whole or not at all.
+
+    A figure with nothing to show is left out.
 
     Parameters
     ----------
@@ -65,8 +83,9 @@ def save_figures(tree: xr.DataTree, folder: Path) -> list[Path]:
     """
     return [
         path
-        for name, draw in _figures_of(tree).items()
-        for path in write_figure(draw(tree), folder, name)
+        for name, draw in FIGURES[str(tree.attrs["study"])].items()
+        if (figure := draw(tree)) is not None
+        for path in write_figure(figure, folder, name)
     ]
 
 
@@ -85,13 +104,6 @@ def write_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
             paths.append(folder / f"{name}.{kind}")
             _write(figure, paths[-1], kind)
     return paths
-
-
-def _figures_of(tree: xr.DataTree) -> dict[str, Callable[[xr.DataTree], Figure]]:
-    figures = dict(FIGURES[str(tree.attrs["study"])])
-    if "escapes" in figures and bool(tree["dynamics"]["mean_escape_time"].isnull().all()):
-        del figures["escapes"]  # the scenario watches no escape
-    return figures
 
 
 def _write(figure: Figure, path: Path, kind: str) -> None:

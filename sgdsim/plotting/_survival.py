@@ -94,6 +94,10 @@ def _draw_probabilities(ax: Axes, data: xr.Dataset, interval: str) -> None:
         ax.plot(
             step, np.maximum(bound, 0), color=color, ls=style, label=f"{theory} lower bound{note}"
         )
+    certified = data.certified_stay_lower_bound.sel(theory="S2").values
+    if not np.isnan(certified).all():
+        label = f"S2 lower bound, certificate{_note(certified <= 0, certified, step, 'drawn at 0')}"
+        ax.plot(step, np.maximum(certified, 0), color=_LOOKS["S2"][0], ls=":", label=label)
     ax.set(
         xlabel=axis_label(data.step, "step"),
         ylabel="probability of no exit so far",

@@ -10,7 +10,7 @@ import pytest
 
 from sgdsim._errors import StoreError
 from sgdsim.store import open_run
-from sgdsim.testing import synthetic_run
+from sgdsim.testing import synthetic_exits_run, synthetic_run
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "analysis" / "stagnation.py"
@@ -48,7 +48,36 @@ def test_the_table_and_the_figures(study, tmp_path, capsys, monkeypatch):
     (good,) = [line for line in lines if "centre_lipschitz" in line]
     assert "vacuous" not in good
     assert "path_norm" not in printed
-    assert len(list((tmp_path / "figures").iterdir())) == 8
+    stems = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert stems == {"survival", "distance", "bounds", "convexity", "convexity_map"}
+
+
+def test_tables_of_an_exits_run(study, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    run = synthetic_exits_run(tmp_path / "run")
+    study.main(run, tmp_path / "figures")
+    printed = capsys.readouterr().out
+    cases = open_run(run)["exits"].to_dataset()
+    assert all(name in printed for name in cases.case.values.tolist())
+    rows = dict(study.of_case(cases.sel(case="width 64")))
+    assert rows["radius of the set"] == "0.2"
+    assert rows["participation ratio of the final iterates"] == "1.4 in [1.3, 1.5]"
+    # By hand: 0.02 + 0.15 = 0.17 is less than 0.03 + 0.05 * 8 and 0.032 + 0.3 * 8.
+    assert rows["best bound on the gap"] == "G1 = 0.17, 88 % of it displacement"
+    assert "exit probability, split" not in rows
+    # log10(1e-4 * 2001), and the plug-in half a nat above it.
+    assert rows["upper bound S2, certificate"] == "exit at most 10^-0.6988"
+    assert rows["upper bound S2, plug-in"] == "exit at most 10^-0.4816"
+    gap = cases.sel(case="width 64").gap.values
+    assert rows["generalization gap"].startswith(f"{gap.mean():.4g} +- ")
+    rare = dict(study.of_case(cases.sel(case="eta 0.05")))
+    truth = 1 - (1 - 0.1 * np.exp(-6) * 0.05) ** 400
+    split = f"{1.02 * truth:.4g} in [{0.9 * truth:.4g}, {1.15 * truth:.4g}]"
+    assert rare["exit probability, split"] == split
+    outside = dict(study.of_case(cases.sel(case="outside")))
+    assert outside["exit probability"] == "not counted: no start inside, or not run yet"
+    assert outside["upper bound S2, certificate"] == "not applicable"
+    assert (tmp_path / "figures" / "arrhenius.png").exists()
 
 
 def test_tightness_is_the_mean_of_the_stored_one(study, tmp_path):

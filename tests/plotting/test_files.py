@@ -16,7 +16,7 @@ from sgdsim.testing import synthetic_dynamics_run
 
 NAMES = [
     f"{name}.{kind}"
-    for name in ("survival", "distance", "bounds", "convexity")
+    for name in ("survival", "distance", "bounds", "convexity", "convexity_map")
     for kind in ("png", "svg")
 ]
 

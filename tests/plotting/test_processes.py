@@ -121,6 +121,7 @@ def test_validity_leaves_out_what_was_not_judged(tree, edited):
 
 def test_escapes_draw_the_stored_numbers(tree):
     figure = plot_escapes(tree)
+    assert figure is not None
     left, right = figure.axes
     data = tree["dynamics"].to_dataset()
     for name in NAMES:
@@ -155,6 +156,7 @@ def test_a_process_without_an_escape_has_a_lower_limit(tree, edited):
     time[1] = high[1] = np.inf
     changed = edited(tree, "dynamics", mean_escape_time=time, mean_escape_time_high=high)
     figure = plot_escapes(changed)
+    assert figure is not None
     right = figure.axes[1]
     assert errorbars(right, "measured, 95 %")[0][:, 1].tolist() == [0, 2, 3]
     limit, row = line(right, "no escape: lower end of the interval")
@@ -212,6 +214,7 @@ def test_any_name_is_shown(tree, name):
     renamed["dynamics"] = tree["dynamics"].to_dataset().assign_coords(process=names)
     for draw in (plot_losses, plot_validity, plot_escapes):
         figure = draw(renamed)
+        assert figure is not None
         render(figure)
         legend = figure.axes[0].get_legend()
         assert legend is not None
