@@ -1,6 +1,10 @@
 """Shared by all tests; sgdsim is imported inside fixtures, after pytest has set up its hooks."""
 
+import atexit
 import itertools
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 
 import jax
@@ -12,6 +16,19 @@ import pytest
 # broadcasting of arrays of different rank.
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# A program is compiled once per session, also by the processes that tests start. Each worker has
+# its own folder, because JAX does not write these files at once. Some versions of JAX take flags
+# of its compiler for features of another machine, and log that whenever they read one.
+_COMPILED = tempfile.mkdtemp(prefix="sgdsim-tests-")
+atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": _COMPILED,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+jax.config.update("jax_compilation_cache_dir", _COMPILED)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture
