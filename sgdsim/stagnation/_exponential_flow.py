@@ -75,7 +75,7 @@ def follow_gradient_flow(
     Schweitzer 2009, "Exponential Rosenbrock-type methods", SIAM J. Numer. Anal. 47; the defect
     includes what the Krylov space leaves out.
     """
-    gradient = jax.grad(risk)
+    gradient: Callable[[Array], Array] = jax.grad(risk)
 
     def advance(theta: Array, velocity: Array, h: Array) -> tuple[Array, Array, Array]:
         product = hessian_product(risk, theta)
@@ -90,23 +90,24 @@ def follow_gradient_flow(
         correction = weights @ inner.vectors
         end = theta + move + correction
         scale = rtol * jnp.maximum(jnp.linalg.norm(theta), jnp.linalg.norm(end)) + 1e-12
-        error = jnp.linalg.norm(correction) / scale
+        error: Array = jnp.linalg.norm(correction) / scale
         good = jnp.all(jnp.isfinite(end)) & jnp.all(jnp.isfinite(move))
         rate = jnp.maximum(jnp.abs(ritz.values[0]), jnp.abs(ritz.values[-1]))
-        return end, jnp.where(good, error, jnp.inf), rate
+        return end, jax.lax.select(good, error, jnp.full_like(error, jnp.inf)), rate
 
     def goes_on(state: tuple) -> Array:
         _, velocity, _, steps = state
         return (jnp.linalg.norm(velocity) > threshold) & (steps < max_steps)
 
     def step(state: tuple) -> tuple:
+        theta: Array
         theta, velocity, h, steps = state
         end, error, rate = advance(theta, velocity, h)
         accepted = error <= 1
         # The local error is of third order in h.
         factor = jnp.clip(0.9 * jnp.maximum(error, 1e-10) ** (-1 / 3), 0.2, 5.0)
         longer = jnp.minimum(factor * h, _LONGEST / jnp.maximum(rate, 1e-300))
-        theta = jnp.where(accepted, end, theta)
+        theta = jax.lax.select(accepted, end, theta)
         velocity = jnp.where(accepted, -gradient(theta), velocity)
         return theta, velocity, longer, steps + 1
 

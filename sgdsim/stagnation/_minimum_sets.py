@@ -340,8 +340,9 @@ def _gauss_newton(
         return jnp.where(jnp.all(jnp.isfinite(part)), part, 0.0)
 
     def improve(state: tuple, target: Array) -> tuple:
+        point: Array
         point, tangent, fraction, steps = state
-        candidate = refine(objective, unravel, point + fraction * tangent, tolerance, None)
+        candidate: Array = refine(objective, unravel, point + fraction * tangent, tolerance, None)
         good = (jnp.linalg.norm(gradient(candidate)) <= tolerance) & (
             jnp.linalg.norm(target - candidate) <= jnp.linalg.norm(target - point)
         )

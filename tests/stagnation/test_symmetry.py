@@ -58,7 +58,7 @@ def test_the_function_does_not_change(shape, seed):
             values = activation(values @ np.asarray(weight).T)
         return values @ np.asarray(net.weights[-1]).T
 
-    size = np.prod([1 + np.linalg.norm(weight) for weight in network.weights])
+    size = float(np.prod([1 + np.linalg.norm(weight) for weight in network.weights]))
     result = canonical(network, reference)
     np.testing.assert_allclose(outputs(result), outputs(network), atol=1e-12 * size, rtol=0)
     assert symmetry_distance(network, reference) == pytest.approx(
