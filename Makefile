@@ -9,7 +9,8 @@ run: $(VENV)/installed
 	$(VENV)/bin/sgdsim run stagnation $(ARGS)
 
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	  $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

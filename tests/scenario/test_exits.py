@@ -171,7 +171,7 @@ REFUSED = {
     "case.bowl.region={kind='wells', radius=1}": "--set  case.0.region.kind: 'wells' needs a "
     "landscape with wells: double_well, periodic_wells or two_wells (got 'wells').",
     "case.rows.region={kind='half_space', level=1}": "--set  case.1.region.kind: 'half_space' is "
-    "for landscapes; take tube.",
+    "for landscapes; take tube (got 'half_space').",
     "case.bowl.region={kind='half_space', level=1, coordinate=2}": "--set  "
     "case.0.region.coordinate: should be less than 2, the number of parameters (got 2).",
     "case.bowl.region.kind=balls": "--set  case.0.region.kind: unknown kind 'balls'. Did you mean "

@@ -64,12 +64,17 @@ def test_the_built_in_scenarios_are_as_designed() -> None:
         "stay_bound_excess",
         "certificate_slack",
         "exit_bound",
+        "certified_exit_bound",
+        "certified_radius",
+        "participation_share",
         "distance_to_lyapunov_ratio",
     ]
     mlp = stagnation("stagnation-mlp")
     assert mlp.problem.ridge == 0.002
     assert mlp.problem.model == Mlp(kind="mlp", hidden=(32,), activation="tanh")
-    assert mlp.claim == scenario.claim[:2]
+    shared = ["stay_bound_excess", "certificate_slack", "participation_share"]
+    assert [claim.quantity for claim in mlp.claim] == shared
+    assert mlp.claim[:2] == scenario.claim[:2]
     assert mlp.ensemble == scenario.ensemble
 
 

@@ -17,6 +17,7 @@ EXITS_BY_CASE = (
     "mean_exit_time_low mean_exit_time_high mean_exit_time_bound exact_exit_probability "
     "exact_exit_rate exact_exit_time kramers_time quasi_potential prefactor_power "
     "rare_exit_probability rare_exit_probability_low rare_exit_probability_high "
+    "rare_exit_relative_error "
     "quasi_stationarity_p_value exponentiality_p_value stationary_radius delta_star "
     "stagnation_number effective_rank participation_ratio participation_ratio_low "
     "participation_ratio_high gradient_deviation hessian_deviation mean_gap mean_gap_stderr "
