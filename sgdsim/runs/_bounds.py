@@ -1,5 +1,6 @@
 """Certificates on the probed iterates: from weights and margins to the ``/bounds`` group."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,12 +72,8 @@ class Certifier:
     def fixed(self) -> dict[str, Any]:
         """Values of the dataset that do not change along the run."""
         probability = 1.0 - self._failure_probability
-        logs = np.full((len(CERTIFICATES), len(TERMS)), np.nan)
-        for name, bound in self.terms.items():
-            for term, value in bound.log_terms.items():
-                logs[list(CERTIFICATES).index(name), TERMS.index(term)] = float(value)
         return {
-            "log_gap_term": logs,
+            "log_gap_term": tabulate_terms(self.terms, list(CERTIFICATES)),
             "certificate_radius": self._radius,
             "margin": self._margin,
             "holds_with_probability": np.full(len(CERTIFICATES), probability),
@@ -146,3 +143,14 @@ class Certifier:
 
 def _stack(columns: list[Any]) -> Float[np.ndarray, "trajectory bound"] | np.ndarray:
     return np.stack([np.asarray(column) for column in columns], axis=-1)
+
+
+def tabulate_terms(
+    terms: Mapping[str, BoundTerms], names: Sequence[str]
+) -> Float[np.ndarray, "bound term"]:
+    """Logarithms of the terms of bounds in the order of the dataset; NaN where there is none."""
+    logs = np.full((len(names), len(TERMS)), np.nan)
+    for name, bound in terms.items():
+        for term, value in bound.log_terms.items():
+            logs[names.index(name), TERMS.index(term)] = float(value)
+    return logs

@@ -42,9 +42,8 @@ def basin_values(result: CaseResult, quenches: int) -> tuple[dict[str, Any], dic
         return values, {"basins": f"no quench ended in a minimum: {found.reason[0]}"}
     ends = jax.tree.map(lambda a: jnp.asarray(a)[good], found.theta)
     if network:
-        data = known.training.data
-        of_network = known.training.losses.outputs  # pyright: ignore[reportFunctionMemberAccess]
-        outputs = np.asarray(jax.lax.map(lambda one: of_network(one, data), ends))
+        inputs = known.training.data["inputs"]
+        outputs = np.asarray(jax.lax.map(lambda one: one(inputs), ends))
         census = cluster_basins(np.asarray(found.risk)[good], _TOLERANCE, outputs=outputs)
     else:
         points = np.asarray(ends)

@@ -17,9 +17,10 @@ from sgdsim.bounds import (
 )
 from sgdsim.ensemble import NEVER
 from sgdsim.problems import ManyMinima, cast
+from sgdsim.runs._bounds import tabulate_terms
 from sgdsim.runs._case_result import CaseResult
 from sgdsim.stagnation import StayStatement
-from sgdsim.store import GAP_BOUNDS, TERMS
+from sgdsim.store import GAP_BOUNDS
 
 #: Trajectories whose gaps are measured together, which bounds the memory.
 _AT_ONCE = 16
@@ -68,13 +69,9 @@ def gap_bounds(
         ),
         share,
     )
-    logs = np.full((len(GAP_BOUNDS), len(TERMS)), np.nan)
-    for row, name in enumerate(GAP_BOUNDS):
-        for term, value in terms[name].log_terms.items():
-            logs[row, TERMS.index(term)] = float(value)
     values = {
         "log_gap_bound": np.array([float(terms[name].log_total) for name in GAP_BOUNDS]),
-        "log_gap_term": logs,
+        "log_gap_term": tabulate_terms(terms, GAP_BOUNDS),
         "holds_with_probability": np.full(len(GAP_BOUNDS), 1 - share),
     }
     statement = statements.get("certificate") or statements.get("plug-in")

@@ -9,6 +9,7 @@ from jaxtyping import Int, PyTree
 from sgdsim.ensemble import NEVER, Track
 from sgdsim.problems import Hyperbola, Quadratic, Sphere
 from sgdsim.runs._cases import CaseBench
+from sgdsim.runs._plain import substeps_of, why_not_plain
 from sgdsim.scenario import (
     BallRegion,
     Case,
@@ -75,22 +76,8 @@ class CaseResult(NamedTuple):
 
     @property
     def substeps(self) -> int:
-        """Steps of the recursion per recorded step: those of an Euler SDE."""
-        dynamics = self.case.dynamics
-        return dynamics.substeps if isinstance(dynamics, Sde) else 1
-
-
-def why_not_plain(dynamics: Dynamics) -> str:
-    r"""Say why a process is not :math:`\theta' = \theta - h(\nabla L_n + \xi)`, Gaussian."""
-    if not isinstance(dynamics, GaussianSgd | Sde):
-        return f"the theorems are about Gaussian noise around gradient descent, not {dynamics.kind}"
-    if not dynamics.is_plain:
-        return "the theorems are about SGD without decay, schedule or projection"
-    if isinstance(dynamics, Sde) and not (dynamics.order == 1 and dynamics.solver == "euler"):
-        return "the theorems are about Euler steps of the SDE of order 1"
-    if dynamics.noise.kind in ("student", "stable"):
-        return "the theorems need light-tailed noise"
-    return ""
+        """Steps of the recursion per recorded step."""
+        return substeps_of(self.case.dynamics)
 
 
 def constant_noise(dynamics: Dynamics) -> Noise | None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,9 @@ from sgdsim.runs._case_result import (
     CaseResult,
     constant_noise,
     euclidean_radius,
-    why_not_plain,
 )
+from sgdsim.runs._evidence import EvidenceBounds, tabulate_evidence
+from sgdsim.runs._plain import why_not_plain
 from sgdsim.scenario import ConstantNoise, Evaluation
 from sgdsim.stagnation import (
     CONDITIONS,
@@ -29,7 +30,6 @@ from sgdsim.stagnation import (
     delta_star,
     hessian_spectrum,
     linear_regression_constants,
-    log_exit_bounds,
     log_tail_from_second_moment,
     mean_exit_time_bound,
     normal_directions,
@@ -42,7 +42,7 @@ from sgdsim.stagnation import (
     stay_lower_bound,
     summarise_convexity,
 )
-from sgdsim.store import CONSTANTS, EVIDENCE
+from sgdsim.store import EVIDENCE
 
 _SMALLEST = 0.05
 _DEPTH = 200
@@ -51,27 +51,9 @@ _NOISE_POINTS = 12
 Sources = dict[str, Proved | Sampled]
 
 
-class CaseBounds(NamedTuple):
-    """Exit bounds of a case.
-
-    Attributes
-    ----------
-    values
-        Variables of ``/exits`` by name.
-    sentences
-        By kind of evidence: what the bound rests on, or why there is none.
-    statements
-        By kind of evidence, where there is one.
-    """
-
-    values: dict[str, Any]
-    sentences: dict[str, str]
-    statements: dict[str, StayStatement]
-
-
 def exit_bounds(
     result: CaseResult, looks: Int[np.ndarray, " look"], evaluation: Evaluation
-) -> CaseBounds:
+) -> EvidenceBounds:
     """Evaluate every bound on exits that the case allows, by certificate and by plug-in."""
     values: dict[str, Any] = {}
     sentences: dict[str, str] = {}
@@ -84,21 +66,6 @@ def exit_bounds(
         statements[kind] = StayStatement(sources)
         sentences[kind] = str(statements[kind])
     steps = looks.astype(np.int64) * result.substeps
-    shape = len(EVIDENCE), len(CONSTANTS)
-    table = {f"constant_{name}": np.full(shape, np.nan) for name in ("value", "low", "high")} | {
-        "constant_sample_size": np.full(shape, -1, np.int32)
-    }
-    bounds = np.full((len(EVIDENCE), 3, looks.size), np.nan)
-    violated = np.full(len(EVIDENCE), -1, np.int8)
-    for row, kind in enumerate(EVIDENCE):
-        if kind not in statements:
-            continue
-        statement = statements[kind]
-        logs = log_exit_bounds(statement.constants, steps)
-        bounds[row] = np.stack([logs[theory] for theory in ("S0", "S1", "S2")])
-        violated[row] = statement.violation is not None
-        for column, name in enumerate(CONSTANTS):
-            _tabulate(table, (row, column), statement.sources.get(name, Proved(0.0, "none")))
     best = statements.get("certificate") or statements.get("plug-in")
     if best is not None:
         eta = float(result.case.dynamics.learning_rate)
@@ -108,16 +75,8 @@ def exit_bounds(
         values["second_moment_stay_bound"] = stay_lower_bound(
             log_tail_from_second_moment(best.constants, steps)
         )
-    values |= table | {"log_exit_bound": bounds, "assumption_violated": violated}
-    return CaseBounds(values, sentences, statements)
-
-
-def _tabulate(table: dict[str, Any], at: tuple[int, int], source: Proved | Sampled) -> None:
-    ends = (source.low, source.high) if isinstance(source, Sampled) else (source.value,) * 2
-    for name, number in zip(("value", "low", "high"), (source.value, *ends), strict=True):
-        table[f"constant_{name}"][at] = number
-    size = source.sample_size if isinstance(source, Sampled) else 0
-    table["constant_sample_size"][at] = size
+    values |= tabulate_evidence(statements, steps)
+    return EvidenceBounds(values, sentences, statements)
 
 
 def _sources(

@@ -14,8 +14,9 @@ from sgdsim.runs._case_basins import basin_values
 from sgdsim.runs._case_exact import exact_values
 from sgdsim.runs._case_gap import gap_bounds, gap_values
 from sgdsim.runs._case_result import CaseResult
-from sgdsim.runs._case_statements import CaseBounds, exit_bounds
+from sgdsim.runs._case_statements import exit_bounds
 from sgdsim.runs._case_survival import rare_exit_values, survival_values
+from sgdsim.runs._evidence import EvidenceBounds
 from sgdsim.scenario import ExitsScenario
 from sgdsim.stagnation import participation_ratio
 
@@ -47,7 +48,7 @@ def evaluate_case(
     """
     evaluation = scenario.evaluation
     values, sentences = survival_values(result, looks, evaluation.confidence)
-    bounds = CaseBounds({}, {}, {})
+    bounds = EvidenceBounds({}, {}, {})
 
     def evaluate(topic: str, function: Callable[..., Told], *arguments: Any) -> None:
         # The trajectories have run: what one part of the theory refuses must not lose the rest.

@@ -14,6 +14,7 @@ from sgdsim.problems import (
     AbstractLandscape,
     AbstractWells,
     KnownProblem,
+    OutputLoss,
     PeriodicWells,
     Problem,
     Quadratic,
@@ -131,11 +132,11 @@ def _region(
                 problem=problem, minimum_risk=lowest, height=table.height
             )  # pyright: ignore[reportCallIssue]
         case "function":
-            training = known.training
-            outputs = training.losses.outputs  # pyright: ignore[reportFunctionMemberAccess]
-            reference = outputs(centre, training.data)
+            losses, rows = known.training.losses, known.training.data
+            assert isinstance(losses, OutputLoss)  # only networks have this set, says the scenario
+            reference = losses.outputs(centre, rows)
             return FunctionBall(
-                outputs=outputs, rows=training.data, reference=reference, radius=table.radius
+                outputs=losses.outputs, rows=rows, reference=reference, radius=table.radius
             )
         case "wells":
             assert isinstance(landscape, AbstractWells)  # the scenario demands it

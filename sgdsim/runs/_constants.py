@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Int, Key
 
 from sgdsim.dynamics import AbstractGradientNoise, NoiseProbe, probe_noise
 from sgdsim.problems import Network, Problem, stream
-from sgdsim.scenario import Dynamics, GaussianSgd, Sde, Sgd
 from sgdsim.stagnation import Sampled, sampled_maximum
 
 _DIRECTIONS = 6  # of each random kind
@@ -92,17 +91,6 @@ def visited_constants(
             "noise_trace": measured["noise_trace"][inside],
         }
     return BallConstants.of(**values)
-
-
-def is_plain(dynamics: Dynamics) -> bool:
-    r"""Whether the recursion is :math:`\theta' = \theta - h(\nabla L_n + \xi)`, light-tailed."""
-    if not dynamics.is_plain:
-        return False
-    if isinstance(dynamics, GaussianSgd | Sde) and dynamics.noise.kind in ("student", "stable"):
-        return False
-    if isinstance(dynamics, Sde):
-        return dynamics.order == 1 and dynamics.solver == "euler"
-    return isinstance(dynamics, Sgd | GaussianSgd)
 
 
 def noise_constants(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from sgdsim.ensemble import (
     NEVER,
@@ -123,7 +124,7 @@ class ExitsRun(StudyRun[ExitsScenario]):
 
     @property
     def _nobody_left(self) -> bool:
-        track = self._members().track
+        track = self._members(self.state.track)
         return bool(np.all((track.exit_step != NEVER) | (track.diverged_step != NEVER)))
 
     def _ensemble(self, number: int) -> Ensemble:
@@ -141,13 +142,13 @@ class ExitsRun(StudyRun[ExitsScenario]):
     def _start(self, number: int) -> EnsembleState:
         return self._ensemble(number).start_each(self.benches[number].starts)
 
-    def _members(self) -> EnsembleState:
-        """State of the trajectories without the padding of the layout."""
-        return jax.tree.map(lambda a: np.asarray(a)[: self._trajectories], self.state)
+    def _members(self, tree: PyTree) -> PyTree:
+        """Values of the trajectories without the padding of the layout."""
+        return jax.tree.map(lambda a: np.asarray(a)[: self._trajectories], tree)
 
     def _evaluate(self, number: int) -> None:
         """Work out everything about a case whose trajectories have run, and write it."""
-        members = self._members()
+        members = self._members(self.state)
         case = self.scenario.case[number]
         result = CaseResult(
             number, case, self.benches[number], self.position.step, members.theta, members.track
@@ -165,7 +166,7 @@ class ExitsRun(StudyRun[ExitsScenario]):
 
     def _checkpoint(self) -> None:
         """Write what every trajectory has done so far, then the state to resume from."""
-        track = self._members().track
+        track = self._members(self.state.track)
         steps = self.scenario.steps_of(self.scenario.case[self.position.case])
         finished = self.position.step == steps or self._nobody_left
         status = np.where(track.diverged_step != NEVER, 2, 1 if finished else 0)

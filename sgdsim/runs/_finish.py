@@ -14,13 +14,15 @@ from sgdsim.problems import ClassificationTask, Network, cast, squared_norm
 from sgdsim.runs._bounds import Certifier
 from sgdsim.runs._claims import evaluate_claims, print_claims
 from sgdsim.runs._complete import NOT_JUDGED, complete_run
-from sgdsim.runs._constants import BallConstants, is_plain
+from sgdsim.runs._constants import BallConstants
+from sgdsim.runs._evidence import EvidenceBounds
 from sgdsim.runs._final_basins import final_basins
 from sgdsim.runs._output import RunPaths
+from sgdsim.runs._plain import is_plain
 from sgdsim.runs._prepare import Setting
 from sgdsim.runs._progress import Reporter
 from sgdsim.runs._provenance import recorded_steps
-from sgdsim.runs._stay_statements import Around, StayBounds, stay_bounds
+from sgdsim.runs._stay_statements import Around, stay_bounds
 from sgdsim.runs._summary import print_summary
 from sgdsim.scenario import StagnationScenario
 from sgdsim.stability import SdeProbes, judge_sde
@@ -212,7 +214,7 @@ def _regime(
     }
 
 
-def _combined(certifier: Certifier, stay: StayBounds) -> str:
+def _combined(certifier: Certifier, stay: EvidenceBounds) -> str:
     """Say what staying buys, with the best evidence that there is for staying."""
 
     def log_exit(kind: str) -> float:

@@ -25,12 +25,12 @@ from sgdsim.problems import (
 )
 from sgdsim.runs._constants import (
     BallConstants,
-    is_plain,
     noise_constants,
     noise_draws,
     sampled_noise,
 )
 from sgdsim.runs._motion import top_spaces
+from sgdsim.runs._plain import is_plain
 from sgdsim.runs._provenance import recorded_steps
 from sgdsim.scenario import StagnationScenario
 from sgdsim.stagnation import (

@@ -8,11 +8,12 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 import scipy.special
-from jaxtyping import Float
 
 from sgdsim.dynamics import MinibatchNoise, build_noise
 from sgdsim.problems import ClassificationTask, Network, Rows
-from sgdsim.runs._constants import BallConstants, is_plain
+from sgdsim.runs._constants import BallConstants
+from sgdsim.runs._evidence import EvidenceBounds, tabulate_evidence
+from sgdsim.runs._plain import is_plain, substeps_of
 from sgdsim.runs._provenance import recorded_steps
 from sgdsim.scenario import Dynamics, StagnationScenario
 from sgdsim.stagnation import (
@@ -20,14 +21,12 @@ from sgdsim.stagnation import (
     Sampled,
     StayStatement,
     contraction_strongly_convex,
-    log_exit_bounds,
     mean_exit_time_bound,
     ridge_softmax_constants,
     stay_lower_bound,
 )
-from sgdsim.store import CONSTANTS, EVIDENCE
+from sgdsim.store import EVIDENCE
 
-_THEORIES = ("S0", "S1", "S2")
 _DOUBLINGS = 60
 
 Sources = dict[str, Proved | Sampled]
@@ -55,27 +54,9 @@ class Around(NamedTuple):
     constants: BallConstants
 
 
-class StayBounds(NamedTuple):
-    """Exit bounds of a run.
-
-    Attributes
-    ----------
-    values
-        Variables of ``/stagnation`` by name.
-    sentences
-        By kind of evidence: what the bound rests on, or why there is none.
-    statements
-        By kind of evidence, where there is one.
-    """
-
-    values: dict[str, Any]
-    sentences: dict[str, str]
-    statements: dict[str, StayStatement]
-
-
 def stay_bounds(
     scenario: StagnationScenario, task: ClassificationTask, around: Around
-) -> StayBounds:
+) -> EvidenceBounds:
     """Evaluate the bounds on exits, by certificate and by plug-in.
 
     A certificate is there for softmax regression with a ridge and Gaussian minibatch noise: its
@@ -108,7 +89,7 @@ def stay_bounds(
         sentences["plug-in"] = str(statements["plug-in"])
     else:
         sentences["plug-in"] = f"not available: {why_no_sample}."
-    return StayBounds(values | _tabulate(scenario, statements, steps), sentences, statements)
+    return EvidenceBounds(values | _tabulate(scenario, statements, steps), sentences, statements)
 
 
 def certified_radius(
@@ -155,11 +136,6 @@ def certified_radius(
     root = float(scipy.optimize.root_scalar(excess, bracket=(low, high), xtol=1e-9).root)
     # A root is met up to rounding; a promise is not.
     return math.exp(root if excess(root) <= 0 else root + 1e-7)
-
-
-def substeps_of(dynamics: Dynamics) -> int:
-    """Count the steps of the recursion per SGD step."""
-    return dynamics.substeps if dynamics.kind == "sde" else 1
 
 
 def centre_noise(centre: Network, rows: Rows) -> tuple[float, float]:
@@ -271,46 +247,21 @@ def _sampled(
 def _tabulate(
     scenario: StagnationScenario, statements: dict[str, StayStatement], steps: np.ndarray
 ) -> dict[str, Any]:
-    """Constants and bounds by evidence; NaN where there is no statement."""
-    shape = len(EVIDENCE), len(CONSTANTS)
-    table = {f"constant_{name}": np.full(shape, np.nan) for name in ("value", "low", "high")}
-    sizes = np.full(shape, -1, np.int32)
-    bounds = np.full((len(EVIDENCE), len(_THEORIES), steps.size), np.nan)
-    violated = np.full(len(EVIDENCE), -1, np.int8)
-    exit_time = np.full(len(EVIDENCE), np.nan)
+    """Constants and bounds by evidence, those of the plug-in and of the certificate by name."""
+    table = tabulate_evidence(statements, steps)
+    bounds = dict(zip(EVIDENCE, table.pop("log_exit_bound"), strict=True))
     eta = scenario.dynamics.learning_rate / substeps_of(scenario.dynamics)
-    for row, kind in enumerate(EVIDENCE):
-        if kind not in statements:
-            continue
-        statement = statements[kind]
-        logs = log_exit_bounds(statement.constants, steps)
-        bounds[row] = np.stack([logs[theory] for theory in _THEORIES])
-        violated[row] = statement.violation is not None
-        exit_time[row] = eta * float(mean_exit_time_bound(statement.constants))
-        for column, name in enumerate(CONSTANTS):
-            source = statement.sources[name]
-            low, high = _interval(source)
-            for end, number in zip(
-                ("value", "low", "high"), (source.value, low, high), strict=True
-            ):
-                table[f"constant_{end}"][row, column] = number
-            sizes[row, column] = source.sample_size if isinstance(source, Sampled) else 0
-    by_evidence: dict[str, Float[np.ndarray, "theory step"]] = dict(
-        zip(EVIDENCE, bounds, strict=True)
-    )
+    exit_time = [
+        eta * float(mean_exit_time_bound(statements[kind].constants))
+        if kind in statements
+        else math.nan
+        for kind in EVIDENCE
+    ]
     return {
         **table,
-        "constant_sample_size": sizes,
-        "assumption_violated": violated,
-        "mean_exit_time_bound": exit_time,
-        "log_exit_bound": by_evidence["plug-in"],
-        "stay_lower_bound": stay_lower_bound(by_evidence["plug-in"]),
-        "certified_log_exit_bound": by_evidence["certificate"],
-        "certified_stay_lower_bound": stay_lower_bound(by_evidence["certificate"]),
+        "mean_exit_time_bound": np.array(exit_time),
+        "log_exit_bound": bounds["plug-in"],
+        "stay_lower_bound": stay_lower_bound(bounds["plug-in"]),
+        "certified_log_exit_bound": bounds["certificate"],
+        "certified_stay_lower_bound": stay_lower_bound(bounds["certificate"]),
     }
-
-
-def _interval(source: Proved | Sampled) -> tuple[float, float]:
-    if isinstance(source, Sampled):
-        return float(source.low), float(source.high)
-    return float(source.value), float(source.value)

@@ -15,7 +15,7 @@ from sgdsim.scenario._fields import (
     Text,
     mistake,
 )
-from sgdsim.scenario._fit import misfit
+from sgdsim.scenario._fit import fitting
 from sgdsim.scenario._known_problem import CaseProblem, ManyMinima, TeacherStudent
 from sgdsim.scenario._landscape import DoubleWell, PeriodicWells, Quadratic, TwoWells
 from sgdsim.scenario._problem import Landscape
@@ -78,11 +78,7 @@ class Case(Table):
     @field_validator("dynamics")
     @classmethod
     def _dynamics_fit(cls, dynamics: Dynamics, info: Siblings) -> Dynamics:
-        problem = info.data.get("problem")
-        wrong = None if problem is None else misfit(dynamics, problem)
-        if wrong is not None:
-            raise mistake(wrong.text, at=wrong.at)
-        return dynamics
+        return fitting(dynamics, info.data.get("problem"))
 
     @field_validator("region")
     @classmethod

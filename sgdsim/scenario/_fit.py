@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from sgdsim.scenario._dynamics import Dynamics
+from sgdsim.scenario._fields import mistake
 from sgdsim.scenario._known_problem import CaseProblem, ManyMinima
 from sgdsim.scenario._modifiers import SpectralProjection
 from sgdsim.scenario._noise import ConstantNoise, HessianAlignedNoise, Noise
@@ -83,3 +84,17 @@ def _gaussian_noise(dynamics: Dynamics) -> tuple[Noise | None, tuple[str, ...]]:
     if noise is not None and noise.kind in ("student", "stable"):
         return noise.base, (*at, "base")
     return noise, at
+
+
+def fitting(dynamics: Dynamics, problem: Problem | CaseProblem | None) -> Dynamics:
+    """Give back dynamics that fit a problem, or one that is wrong itself (``None``).
+
+    Raises
+    ------
+    pydantic_core.PydanticCustomError
+        If they do not fit, at the key that is at fault.
+    """
+    wrong = None if problem is None else misfit(dynamics, problem)
+    if wrong is not None:
+        raise mistake(wrong.text, at=wrong.at)
+    return dynamics

@@ -17,7 +17,7 @@ from sgdsim.scenario._fields import (
     Table,
     mistake,
 )
-from sgdsim.scenario._fit import misfit
+from sgdsim.scenario._fit import fitting
 from sgdsim.scenario._noise import IsotropicNoise, MinibatchNoise
 from sgdsim.scenario._problem import Classification, Mlp, Softmax
 from sgdsim.scenario._quantities import StagnationQuantity
@@ -159,11 +159,7 @@ class StagnationScenario(Scenario):
     @field_validator("dynamics")
     @classmethod
     def _dynamics_fit(cls, dynamics: Dynamics, info: Siblings) -> Dynamics:
-        problem = info.data.get("problem")
-        wrong = None if problem is None else misfit(dynamics, problem)
-        if wrong is not None:
-            raise mistake(wrong.text, at=wrong.at)
-        return dynamics
+        return fitting(dynamics, info.data.get("problem"))
 
     @field_validator("stagnation")
     @classmethod

@@ -12,6 +12,8 @@ import scipy.linalg
 import scipy.stats
 from jaxtyping import Float, Int
 
+from sgdsim.stagnation._survival import check_confidence
+
 # Columns of the snapshots that are converted to float64 at a time.
 _COLUMNS = 65_536
 
@@ -91,7 +93,7 @@ def participation_ratio(
     >>> found.low < 2.0 < found.high
     True
     """
-    _check_confidence(confidence)
+    check_confidence(confidence)
     m = len(snapshots)
     parts = _groups(m, groups)
     if m - max(map(len, parts)) < 4:
@@ -294,11 +296,6 @@ def top_space_energy(
     rest = np.array([np.sum(inside[part] - share * whole[part]) for part in parts])
     stderr = np.sqrt(len(parts) / (len(parts) - 1) * np.sum(rest**2)) / total
     return EnergyShare(float(share), float(stderr), null)
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence:g}")
 
 
 def _groups(m: int, groups: int | None) -> list[Int[np.ndarray, " member"]]:

@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from sgdsim.stagnation._survival import check_confidence
+
 
 def kramers_rate(
     barrier: SupportsFloat,
@@ -308,8 +310,7 @@ def exit_rate(exits: int, exposure: SupportsFloat, confidence: float) -> ExitRat
     if exits < 0:
         raise ValueError(f"exits must not be negative, got {exits}")
     check_positive("exposure", float(exposure))
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence:g}")
+    check_confidence(confidence)
     tail, time = (1.0 - confidence) / 2.0, float(exposure)
     low = float(stats.chi2.ppf(tail, 2 * exits)) / (2 * time) if exits else 0.0
     return ExitRate(exits / time, low, float(stats.chi2.isf(tail, 2 * exits + 2)) / (2 * time))
