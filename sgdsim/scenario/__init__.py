@@ -124,3 +124,15 @@ from sgdsim.scenario._stagnation import (
     StagnationClaim as StagnationClaim,
     StagnationScenario as StagnationScenario,
 )
+from sgdsim.scenario._sweep import (
+    point_label as point_label,
+    sweep_dimensions as sweep_dimensions,
+    sweep_points as sweep_points,
+)
+from sgdsim.scenario._sweep_axes import (
+    Axis as Axis,
+    Sweep as Sweep,
+)
+from sgdsim.scenario._sweep_points import (
+    SweepDimension as SweepDimension,
+)

@@ -3,6 +3,7 @@
 A child's tables are merged into its parent's key by key, its ``[[process]]`` and ``[[claim]]``
 entries are appended to the parent's, and everything else replaces what the parent has. Where a
 child changes the ``kind`` of a table, keys that the new kind does not have are no longer inherited.
+The axes of ``[sweep]`` are merged by the key that they sweep, each as a whole.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from sgdsim.scenario._catalogue import scenario_root
 from sgdsim.scenario._locate import locate_keys
 from sgdsim.scenario._report import SET, Origin, Problem, dotted, nearest, report, shown
 from sgdsim.scenario._shape import Path
+from sgdsim.scenario._sweep_axes import GROUPS, entries
 
 _APPENDED: tuple[Path, ...] = (("process",), ("claim",))
 _LINE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -57,6 +59,9 @@ class Document:
             wrong = f"write key=value, for example ensemble.trajectories=16 (got {setting!r})"
             self.problems.append(Problem((), wrong, Origin(SET)))
             return
+        if parts[0] == "sweep" and len(parts) > 1:
+            self._sweep(parts[1:], _value(text))
+            return
         holder: Any = self.data
         path: Path = ()
         while True:
@@ -77,6 +82,41 @@ class Document:
         else:
             self._merge_into(holder, {str(key): value}, path, lambda _: Origin(SET), append=False)
 
+    def _sweep(self, parts: list[str], value: Any) -> None:
+        """Apply a setting of the command line below ``sweep``, where keys may be quoted."""
+        for part in reversed(parts):
+            value = {part.strip("\"'"): value}
+        self._merge_sweep(self.data, value, lambda _: Origin(SET))
+
+    def _merge_sweep(
+        self, base: dict[str, Any], values: dict[str, Any], source: Callable[[Path], Origin]
+    ) -> None:
+        """Lay axes over those of before; one replaces the same one, however it was spelled."""
+        old = base.get("sweep")
+        table: dict[str, Any] = old if isinstance(old, dict) else {}
+        base["sweep"] = table
+        self.origins.setdefault(("sweep",), source(("sweep",)))
+        seen: set[Path] = set()
+        for written, key, value in entries(values):
+            path, place = ("sweep", *key), source(("sweep", *written))
+            if key in seen:
+                self.problems.append(Problem(path, "is written twice; keep one", place))
+                continue
+            seen.add(key)
+            group = key[:1] if key[0] in GROUPS and len(key) > 1 else ()
+            axes = table
+            if group:
+                if not isinstance(table.get(group[0]), dict):
+                    table[group[0]] = {}
+                axes = table[group[0]]
+                self.origins.setdefault(("sweep", *group), source(("sweep", *written[:1])))
+            name = key[len(group) :]
+            for other in [other for other in axes if _same_axis(other, name, group)]:
+                if (*group, *other.split(".")) not in seen:  # both here is for the check to say
+                    del axes[other]
+            axes[".".join(name)] = value
+            self.origins[path] = place
+
     def _merge_into(
         self,
         base: dict[str, Any],
@@ -93,7 +133,9 @@ class Document:
             path = (*at, key)
             self.leftovers.discard(path)
             old = base.get(key)
-            if isinstance(value, dict) and isinstance(old, dict):
+            if path == ("sweep",) and isinstance(value, dict):
+                self._merge_sweep(base, value, source)
+            elif isinstance(value, dict) and isinstance(old, dict):
                 self._merge_into(old, value, path, source, append)
             elif append and path in _APPENDED and isinstance(value, list) and isinstance(old, list):
                 self._note(value, path, path, source, shift=len(old))
@@ -209,9 +251,20 @@ def _key_in(holder: Any, part: str) -> str | int | None:
     return part if isinstance(holder, dict) else None
 
 
-def _names(entries: list[Any]) -> list[Any]:
+def _names(listed: list[Any]) -> list[Any]:
     """List the names of entries that are tables; ``None`` where there is none."""
-    return [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
+    return [entry.get("name") if isinstance(entry, dict) else None for entry in listed]
+
+
+def _same_axis(one: str, other: tuple[str, ...], group: tuple[str, ...]) -> bool:
+    """Whether two keys of a sweep are the same, or one is the last part of the other."""
+    parts = tuple(one.split("."))
+    if parts == other:
+        return True
+    settings = [(name,) for name in GROUPS[group[0]]] if group else []
+    if parts in settings or other in settings:
+        return False
+    return min(len(parts), len(other)) == 1 and parts[-1] == other[-1]
 
 
 def _no_key(holder: Any, parts: list[str], part: str) -> str:

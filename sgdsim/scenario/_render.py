@@ -8,9 +8,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from sgdsim.scenario._schema import Scenario, study_tables
+from sgdsim.scenario._sweep_axes import GROUPS, SWEEP_JSON_SCHEMA, Sweep
 
 # Fields that many tables share come first in the classes, but last in a file.
-_LAST = ("weight_decay", "schedule", "projection", "ensemble", "compute", "claim")
+_LAST = ("weight_decay", "schedule", "projection", "ensemble", "compute", "sweep", "claim")
 
 
 def to_toml(scenario: Scenario) -> str:
@@ -115,9 +116,21 @@ def _table(table: BaseModel, at: tuple[str, ...], explained: set[str] | None = N
             of_entries: set[str] = set()
             for entry in value:
                 inner += [f"[[{'.'.join(path)}]]", *_table(entry, path, of_entries), ""]
+        elif isinstance(value, Sweep):
+            inner += ["", *comment(field.description), *_sweep(value)]
         elif value is not None:
             lines += [*comment(field.description), f"{name} = {_value(value)}"]
     return lines + inner
+
+
+def _sweep(sweep: Sweep) -> list[str]:
+    values = sweep.written()
+    inner = {name: values.pop(name) for name in GROUPS if name in values}
+    lines = ["[sweep]", *(f"{_value(key)} = {_value(value)}" for key, value in values.items())]
+    for name, table in inner.items():
+        lines += [f"# {SWEEP_JSON_SCHEMA['properties'][name]['description']}", f"[sweep.{name}]"]
+        lines += [f"{_value(key)} = {_value(value)}" for key, value in table.items()]
+    return lines
 
 
 def _rank(name: str) -> int:
@@ -129,7 +142,9 @@ def _rank(name: str) -> int:
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, tuple):
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {_value(item)}' for key, item in value.items())}}}"
+    if isinstance(value, tuple | list):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, str):
         # JSON's escapes are TOML's, but JSON lets the character DEL through.

@@ -131,7 +131,7 @@ def dotted(path: Path) -> str:
     """Write a path as in a file, ``claim.0.text``; keys with odd characters are quoted."""
     parts = (str(part) for part in path)
     return ".".join(
-        part if re.fullmatch(r"[\w-]+", part, re.ASCII) else repr(part) for part in parts
+        part if re.fullmatch(r"[\w-]+|\*", part, re.ASCII) else repr(part) for part in parts
     )
 
 

@@ -4,7 +4,15 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from sgdsim.scenario._fields import (
@@ -18,6 +26,8 @@ from sgdsim.scenario._fields import (
     mistake,
 )
 from sgdsim.scenario._report import Problem as Mistake, error_of, report, unknown
+from sgdsim.scenario._sweep_axes import SWEEP_JSON_SCHEMA, Sweep, read_sweep
+from sgdsim.scenario._sweep_points import checked_sweep
 
 #: What a scenario asks if it does not say so.
 DEFAULT_STUDY = "stagnation"
@@ -90,6 +100,10 @@ class Claim(Table):
         return at_most
 
 
+def _written(sweep: Sweep | None) -> dict[str, Any] | None:
+    return None if sweep is None else sweep.written()
+
+
 class Scenario(Table):
     """A run, completely: what is simulated, what is measured and what is claimed.
 
@@ -118,10 +132,33 @@ class Scenario(Table):
     claim: Annotated[tuple[Claim, ...], Field(strict=False)] = Field(
         default=(), description="What theory or literature says about the run."
     )
+    sweep: Annotated[
+        Sweep | None,
+        PlainValidator(read_sweep),
+        PlainSerializer(_written),
+        WithJsonSchema(SWEEP_JSON_SCHEMA),
+    ] = Field(
+        default=None,
+        description="Keys of this scenario and the values that each takes, in every combination: "
+        "a list, {log = [a, b], points = n} or {linear = [a, b], points = n}. A key is a dotted "
+        "path, with * for all entries of a list, or its last part if no other key ends so. Keys "
+        "in sweep.zip advance together; those in sweep.random are drawn, draws times.",
+    )
+
+    @model_validator(mode="after")
+    def _sweep_fits(self) -> "Scenario":
+        if self.sweep is not None:
+            # The scenario is not yet in use, so it may still be completed.
+            object.__setattr__(self, "sweep", checked_sweep(self.sweep, self))
+        return self
 
     def canonical_json(self) -> str:
-        """Text that is the same for equal scenarios: all fields, sorted keys, no spaces."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Text that is the same for equal scenarios: all fields, sorted keys, no spaces.
+
+        A sweep is in it where there is one; without, the text is that of the time before sweeps.
+        """
+        values = self.model_dump(mode="json", exclude=set() if self.sweep else {"sweep"})
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, as 64 hexadecimal digits."""

@@ -117,6 +117,7 @@ BOUNDARIES: list[tuple[str, list[Any], list[Any]]] = [
     ("compute.precision", ["float32", "float64"], ["float16", 32]),
     ("compute.mapping", ["auto", "map", "vmap"], ["pmap"]),
     ("compute.devices", ["auto", 1, 8], [0, -1, 1.0, "2", True, LARGEST + 1]),
+    ("sweep", [None, {"ensemble.seed": [1, 2]}], [3, [], {}]),
     ("claim.0.quantity", list(KNOWN_QUANTITIES["stagnation"]), ["loss", "sde_gauge", 3]),
     ("claim.0.at_most", [0, -1.5, 3], [INFINITY, "0"]),
     ("claim.0.text", ["t"], [""]),
