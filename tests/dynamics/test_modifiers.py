@@ -30,7 +30,7 @@ from sgdsim.dynamics import (
     sgld,
 )
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
 
 ETA, STEPS = 0.05, 5
 

@@ -9,7 +9,7 @@ from sgdsim.dynamics import DiagonalNoise, LowRankNoise
 from sgdsim.problems import Problem
 from sgdsim.testing._dense import dense_covariance, dense_low_rank, dense_root
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
 
 
 def covariance_of(noise, problem, theta):

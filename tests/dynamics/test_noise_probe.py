@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from sgdsim.dynamics import IsotropicNoise, MinibatchNoise, noise_alignment, probe_noise
 from sgdsim.testing._dense import dense_covariance, dense_hessian
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
 
 BATCH = 2.5
 

@@ -39,7 +39,7 @@ from sgdsim.dynamics import (
 )
 from sgdsim.testing._dense import dense_gradients
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
 
 ETA, STEPS = 0.05, 4
 #: One object, since numbers in a schedule of optax are closed over.

@@ -23,7 +23,7 @@ from sgdsim.dynamics import (
 )
 from sgdsim.testing._dense import dense_covariance, dense_gradients, plain_gaussian_sgd
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
 
 ETA, BATCH, STEPS = 0.3, 2.0, 6
 

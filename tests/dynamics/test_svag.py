@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from sgdsim.dynamics import SVAG, Iterate, MinibatchGradient, minibatch_sgd
 from sgdsim.testing._dense import dense_covariance, dense_gradients
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
 
 ETA, BATCH = 0.3, 3
 
