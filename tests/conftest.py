@@ -5,8 +5,10 @@ import itertools
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 
+import fsspec
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +45,20 @@ def x64() -> Iterator[None]:
     """Double precision for a test module; the doctests show what users see, float32."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="module")
+def unoptimised() -> Iterator[None]:
+    """Compile quickly to slow programs, where the compiler takes most of the time of a module.
+
+    For tests of what is computed, and in what order; not for tests of speed, of devices or of the
+    compiler, and not where programs run for long.
+    """
+    jax.clear_caches()  # what is compiled already would be used as it is, and the other way round
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +120,37 @@ def z_of_covariance() -> Callable[..., np.ndarray]:
         return np.concatenate([z_mean, z_squares])
 
     return z_scores
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A server that speaks S3."""
+    moto = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """URL of an empty bucket; its server is found through the environment, as for users."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"bucket-{uuid.uuid4().hex[:8]}"
+    fsspec.filesystem("s3").mkdir(bucket)
+    return f"s3://{bucket}"
+
+
+@pytest.fixture(params=["memory", "s3"])
+def remote(request):
+    """URL of a run folder, in memory and on a server that speaks S3."""
+    if request.param == "s3":
+        return f"{request.getfixturevalue('s3')}/runs/first"
+    return f"memory://{uuid.uuid4().hex}/first"

@@ -1,4 +1,4 @@
-"""The dataset contract on disk: write a run, open it, check it, export it."""
+"""The dataset contract on disk: write a run or the points of a sweep, open, check, export."""
 
 from sgdsim.store._exits_variables import (
     CONSTANTS as CONSTANTS,
@@ -7,7 +7,18 @@ from sgdsim.store._exits_variables import (
     TERMS as TERMS,
 )
 from sgdsim.store._export import export_netcdf as export_netcdf
-from sgdsim.store._open import find_store as find_store, open_run as open_run
+from sgdsim.store._location import (
+    Location as Location,
+    as_location as as_location,
+    is_remote as is_remote,
+)
+from sgdsim.store._open import (
+    find_store as find_store,
+    is_finished as is_finished,
+    open_point as open_point,
+    open_run as open_run,
+)
+from sgdsim.store._point import PointStore as PointStore
 from sgdsim.store._schema import (
     CONDITIONS as CONDITIONS,
     CONVENTIONS as CONVENTIONS,
@@ -15,6 +26,7 @@ from sgdsim.store._schema import (
     DIRECTIONS as DIRECTIONS,
     EIGEN as EIGEN,
     GROUPS as GROUPS,
+    STATUSES as STATUSES,
     THEORIES as THEORIES,
     VARIABLES as VARIABLES,
     coordinates_in as coordinates_in,
@@ -23,5 +35,6 @@ from sgdsim.store._schema import (
     variables_of as variables_of,
 )
 from sgdsim.store._specs import CoordinateSpec as CoordinateSpec, VariableSpec as VariableSpec
-from sgdsim.store._validate import validate as validate
+from sgdsim.store._sweep import SweepAxis as SweepAxis
+from sgdsim.store._validate import count_statuses as count_statuses, validate as validate
 from sgdsim.store._writer import RunStore as RunStore

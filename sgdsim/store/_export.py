@@ -2,22 +2,25 @@
 
 import importlib.util
 import uuid
+from os import PathLike
 from pathlib import Path
+
+from upath import UPath
 
 from sgdsim._errors import StoreError
 from sgdsim.store._files import disk_errors
 from sgdsim.store._open import open_run
 
 
-def export_netcdf(path: Path | str, out: Path) -> Path:
+def export_netcdf(path: str | PathLike | UPath, out: Path) -> Path:
     """Write the dataset of a run to one NetCDF-4 file with the same groups.
 
     Parameters
     ----------
     path
-        The run folder, or the ``run.zarr`` or ``run.zarr.partial`` inside it.
+        The run folder, or the ``run.zarr`` or ``run.zarr.partial`` inside it; a path or a URL.
     out
-        File to write; must not exist yet.
+        File to write, on this machine; must not exist yet.
 
     Returns
     -------

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdsim._errors import StoreError
+from sgdsim.store._location import Location, is_file, is_remote, read_bytes
 from sgdsim.store._schema import CONVENTIONS, GROUPS
 
 _ADVICE = {
@@ -23,95 +24,137 @@ _ADVICE = {
 }
 
 
+#: Attribute of the root of a finished store.
+FINISHED = "finished"
+
+# Clients of remote file systems raise errors of their own beside OSError.
+_CLIENTS = {"botocore", "aiobotocore", "aiohttp", "azure", "gcsfs", "google", "requests"}
+_REMOTE_ADVICE = "check the address, the credentials and the network, then start again"
+
+
 @contextlib.contextmanager
-def disk_errors(action: str, path: Path) -> Iterator[None]:
-    """Turn an ``OSError`` raised inside into a ``StoreError`` of one sentence.
+def disk_errors(action: str, location: Location) -> Iterator[None]:
+    """Turn an error of a file system raised inside into a ``StoreError`` of one sentence.
 
     Parameters
     ----------
     action
         What was tried: ``"write"``, ``"create"``, ...
-    path
+    location
         The store that the user knows; the file inside it would only confuse.
     """
     try:
         yield
-    except OSError as error:
-        cause = os.strerror(error.errno) if error.errno else str(error)
-        advice = _ADVICE.get(error.errno or 0, "check the disk, then start again")
-        raise StoreError(f"cannot {action} {path}: {cause}; {advice}.") from error
+    except Exception as error:
+        if not _is_disk_error(error):
+            raise
+        raise StoreError(
+            f"cannot {action} {location}: {_cause(error)}; {_advice(error, location)}."
+        ) from error
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+def _is_disk_error(error: Exception) -> bool:
+    modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return isinstance(error, OSError) or bool(modules & _CLIENTS)
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    elif isinstance(error, OSError) and error.errno:
+        text = os.strerror(error.errno)
+    else:
+        text = str(error)
+    text = " ".join(text.split()) or type(error).__name__
+    # Servers answer in several sentences.
+    return text.partition(". ")[0][:200].rstrip(". ")
+
+
+def _advice(error: Exception, location: Location) -> str:
+    if is_remote(location):
+        return _REMOTE_ADVICE
+    number = error.errno if isinstance(error, OSError) else None
+    return _ADVICE.get(number or 0, "check the disk, then start again")
+
+
+def read_metadata(location: Location) -> dict[str, Any]:
     """Root metadata of a store, after checking that it is one of ours and is complete.
 
     Raises
     ------
     StoreError
-        If ``path`` is no folder or no Zarr store, its metadata cannot be read, it follows
-        another version of the conventions, or a group is missing.
+        If there is no folder or no Zarr store, its metadata cannot be read, it follows another
+        version of the conventions, or a group is missing.
     """
-    if not path.is_dir():
-        what = "is a file, not a folder" if path.exists() else "does not exist"
-        raise StoreError(f"{path} {what}; give a run folder or the run.zarr inside it.")
-    metadata = _read_json(path / "zarr.json", path)
+    if isinstance(location, Path) and not location.is_dir():
+        what = "is a file, not a folder" if location.exists() else "does not exist"
+        raise StoreError(f"{location} {what}; give a run folder or the run.zarr inside it.")
+    metadata = _read_json(location, "zarr.json")
     conventions = metadata.get("attributes", {}).get("conventions")
     if conventions is None:
         raise StoreError(
-            f"{path} is a Zarr store but not one of sgdsim: it has no attribute 'conventions'; "
-            "give a run folder or the run.zarr inside it."
+            f"{location} is a Zarr store but not one of sgdsim: it has no attribute "
+            "'conventions'; give a run folder or the run.zarr inside it."
         )
     if conventions != CONVENTIONS:
         raise StoreError(
-            f"{path} follows the conventions {conventions!r}, this version of sgdsim reads "
+            f"{location} follows the conventions {conventions!r}, this version of sgdsim reads "
             f"{CONVENTIONS!r}; use the version of sgdsim that wrote it or run the scenario again."
         )
     study = metadata["attributes"].get("study")
     if study not in GROUPS:
         raise StoreError(
-            f"{path} is the run of a study that this version of sgdsim does not know ({study!r}); "
-            f"it reads {', '.join(GROUPS)}."
+            f"{location} is the run of a study that this version of sgdsim does not know "
+            f"({study!r}); it reads {', '.join(GROUPS)}."
         )
-    for group in GROUPS[study]:
-        _read_json(path / group / "zarr.json", path)
+    if metadata.get("consolidated_metadata") is None:
+        raise damaged(location, "zarr.json has no copy of the other metadata")
+    # Requests cost more than looks at a disk: a remote store is trusted to be whole.
+    for group in GROUPS[study] if isinstance(location, Path) else ():
+        _read_json(location, f"{group}/zarr.json")
     return metadata
 
 
-def _read_json(file: Path, store: Path) -> dict[str, Any]:
-    """Read one ``zarr.json``; ``store`` is what the message names."""
-    inside = file.relative_to(store).as_posix()
+def _read_json(store: Location, inside: str) -> dict[str, Any]:
+    """Read one ``zarr.json`` of a store."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(store / inside).decode("utf-8"))
     except FileNotFoundError:
         groups = {group for groups in GROUPS.values() for group in groups}
-        if inside == "zarr.json" and not any((store / group).is_dir() for group in groups):
+        if inside == "zarr.json" and not any(is_file(store / g / "zarr.json") for g in groups):
             raise StoreError(
                 f"{store} is not a dataset of sgdsim (no zarr.json in it); give a run folder or "
                 "the run.zarr inside it."
             ) from None
-        raise _damaged(store, f"{inside} is missing") from None
+        raise damaged(store, f"{inside} is missing") from None
     except ValueError as error:  # broken JSON and broken UTF-8
-        raise _damaged(store, f"{inside} is not valid JSON") from error
-    except OSError as error:
-        raise StoreError(
-            f"cannot read {store}: {error.strerror or error}; check the file {inside}."
-        ) from error
+        raise damaged(store, f"{inside} is not valid JSON") from error
+    except Exception as error:
+        if not _is_disk_error(error):
+            raise
+        advice = _REMOTE_ADVICE if is_remote(store) else f"check the file {inside}"
+        raise StoreError(f"cannot read {store}: {_cause(error)}; {advice}.") from error
     if not isinstance(content, dict):
-        raise _damaged(store, f"{inside} is not a Zarr description")
+        raise damaged(store, f"{inside} is not a Zarr description")
     return content
 
 
-def _damaged(store: Path, what: str) -> StoreError:
+def damaged(store: Location, what: str) -> StoreError:
+    """Error for a store that is there but cannot be used."""
     return StoreError(
         f"{store} is damaged: {what}; restore it from a copy or run the scenario again with "
         "--overwrite."
     )
 
 
-def damaged(store: Path, error: Exception) -> StoreError:
+def unopenable(store: Location, error: Exception) -> StoreError:
     """Error for a store whose metadata was refused by Zarr or xarray."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return _damaged(store, f"it cannot be opened ({text[:160].rstrip('. ')})")
+    return damaged(store, f"it cannot be opened ({in_short(error).rstrip('. ')})")
+
+
+def in_short(error: Exception) -> str:
+    """Give what an error says, in one line of bounded length."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:160]
 
 
 def sync_tree(folder: Path) -> None:

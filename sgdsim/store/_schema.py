@@ -13,6 +13,9 @@ CONDITIONS = ("ESC", "WSC", "RSI", "PL", "QG")
 DIRECTIONS = ("random", "noise", "top", "bottom")
 EIGEN = ("largest", "smallest")
 
+#: A coordinate that takes the place of a dimension where a run is read by itself, by group.
+RELABELLED = {"stagnation": ("shell", "convexity_radius")}
+
 # Labels that the contract itself fixes; a writer need not give them.
 FIXED_LABELS: dict[str, tuple[str, ...]] = {
     "theory": THEORIES,
@@ -33,23 +36,35 @@ COORDINATES: tuple[CoordinateSpec, ...] = (
         "float64",
         "time of the step: learning rate times step",
         groups=("trajectory", "stagnation"),
+        per_point=True,
     ),
     CoordinateSpec("probe", "probe", "int64", "step at which the iterate was probed", "step"),
     CoordinateSpec("eigen", "eigen", "str", "which end of the Hessian spectrum"),
     CoordinateSpec("theory", "theory", "str", "which lower bound on the stay probability"),
-    CoordinateSpec("convexity_radius", "convexity_radius", "float64", "distance from the minimum"),
+    CoordinateSpec(
+        "convexity_radius",
+        "shell",
+        "float64",
+        "distance from the minimum",
+        groups=("stagnation",),
+        per_point=True,
+    ),
     CoordinateSpec("condition", "condition", "str", "local convexity condition"),
     CoordinateSpec("direction", "direction", "str", "family of directions"),
     CoordinateSpec("bound", "bound", "str", "name of the bound"),
     CoordinateSpec("kind", "bound", "str", "certificate, expectation or measure"),
     CoordinateSpec("layer", "layer", "int64", "number of the layer, from the input"),
     CoordinateSpec("process", "process", "str", "name of the process"),
-    CoordinateSpec("learning_rate", "process", "float64", "learning rate eta of the process"),
+    CoordinateSpec(
+        "learning_rate", "process", "float64", "learning rate eta of the process", per_point=True
+    ),
     CoordinateSpec("member", "member", "int64", "number of a trajectory whose curvature is probed"),
     CoordinateSpec("rank", "rank", "int64", "rank of a Hessian eigenvalue, the largest is 0"),
     CoordinateSpec("case", "case", "str", "name of the case"),
     CoordinateSpec("series", "case", "str", "cases that differ in learning rate or width only"),
-    CoordinateSpec("learning_rate", "case", "float64", "learning rate eta of the case"),
+    CoordinateSpec(
+        "learning_rate", "case", "float64", "learning rate eta of the case", per_point=True
+    ),
     CoordinateSpec("look", "look", "int64", "number of a look at the survival"),
     CoordinateSpec("evidence", "evidence", "str", "what a bound on exits rests on"),
     CoordinateSpec("constant", "constant", "str", "constant of the exit bounds"),
@@ -63,7 +78,15 @@ COORDINATES: tuple[CoordinateSpec, ...] = (
 )
 
 
-_ROOT = (flag("/", "status", (), "state of the point", ("pending", "done", "failed"), 0),)
+#: States of a point, by their code.
+STATUSES = ("pending", "done", "failed")
+
+_ROOT = (
+    flag("/", "status", (), "state of the point", STATUSES, 0),
+    VariableSpec(
+        "/", "details", (), "str", "what the run says about the point, as JSON text", fill=""
+    ),
+)
 
 _CLAIMS = (
     *variables(

@@ -14,9 +14,9 @@ class VariableSpec:
     name
         Name of the variable inside its group.
     dims
-        Dimensions without the leading ``point``.
+        Dimensions without those of a sweep, which stand in front.
     dtype
-        A numpy dtype name, or ``"real"`` for the precision of the simulation.
+        A numpy dtype name, ``"str"``, or ``"real"`` for the precision of the simulation.
     long_name
         What the number is, in words.
     units
@@ -40,7 +40,7 @@ class VariableSpec:
     formula: str = ""
     source: str = ""
     flag_meanings: tuple[str, ...] = ()
-    fill: float | int = float("nan")
+    fill: float | int | str = float("nan")
 
     @property
     def path(self) -> str:
@@ -71,6 +71,7 @@ class CoordinateSpec:
     """One coordinate: a dimension's own labels, or more about them along the same dimension.
 
     ``groups`` restricts it to some of the groups that have the dimension; empty: all of them.
+    ``per_point`` says that it differs between the points of a sweep: each writes its own.
     """
 
     name: str
@@ -79,6 +80,7 @@ class CoordinateSpec:
     long_name: str
     units: str = "1"
     groups: tuple[str, ...] = ()
+    per_point: bool = False
 
     def attributes(self) -> dict[str, str]:
         """CF-like attributes written next to the array."""

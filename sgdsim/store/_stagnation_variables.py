@@ -282,7 +282,7 @@ _STAGNATION = (
     flag("stagnation", "delta_star_bounded", (), "was a violation found beyond delta_star"),
     *variables(
         "stagnation",
-        ("condition", "convexity_radius"),
+        ("condition", "shell"),
         "float64",
         ("convexity_ratio_minimum", "smallest convexity ratio sampled"),
         ("convexity_ratio_quantile_01", "1 % quantile of the convexity ratio"),
@@ -296,13 +296,13 @@ _STAGNATION = (
     ),
     *variables(
         "stagnation",
-        ("condition", "convexity_radius"),
+        ("condition", "shell"),
         "int32",
         ("convexity_sample_size", "number of ratios sampled"),
     ),
     *variables(
         "stagnation",
-        ("condition", "direction", "convexity_radius"),
+        ("condition", "direction", "shell"),
         "float64",
         ("convexity_ratio_by_direction", "smallest convexity ratio in a family of directions"),
     ),

@@ -3,3 +3,4 @@
 from sgdsim.testing._synthetic import synthetic_run as synthetic_run
 from sgdsim.testing._synthetic_dynamics import synthetic_dynamics_run as synthetic_dynamics_run
 from sgdsim.testing._synthetic_exits import synthetic_exits_run as synthetic_exits_run
+from sgdsim.testing._synthetic_sweep import synthetic_sweep as synthetic_sweep

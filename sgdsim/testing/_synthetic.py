@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from sgdsim.store import CONDITIONS, DIRECTIONS, TERMS, RunStore
+from sgdsim.store import CONDITIONS, DIRECTIONS, TERMS, PointStore, RunStore
 
 _STEPS, _RECORD_EVERY, _CHUNK_STEPS = 200, 10, 50
 _DIMENSION, _MEMORY, _NOISE, _RADIUS = 8, 0.9, 0.02, 0.22
@@ -16,6 +16,15 @@ _BOUNDS = {
     "spectral_entropy": "certificate",
     "pac_bayes": "certificate",
     "path_norm": "measure",
+}
+_RADII = np.geomspace(0.01, _RADIUS, 6)
+_DETAILS = {
+    "wall_seconds": 0.0,
+    "verdict": "A made-up run.",
+    "stay_statement": "Made-up constants.",
+    "combined_statement": "Nothing is claimed.",
+    "convexity_statement": "Made-up ratios.",
+    "basin_statement": "Made-up basins.",
 }
 
 
@@ -78,15 +87,17 @@ def synthetic_run(
         precision=precision,
         chunk_sizes={"step": _CHUNK_STEPS // _RECORD_EVERY, "probe": 1},
     )
+    point = store.point()
+    point.write_coords({"time": 0.1 * step, "convexity_radius": _RADII})
     distance = _distances(random, trajectories, diverged)
-    _write_trajectories(store, distance, step, precision)
-    _write_stagnation(store, distance, step, applicable)
-    _write_convexity(store, random)
+    _write_trajectories(point, distance, step, precision)
+    _write_stagnation(point, distance, step, applicable)
+    _write_convexity(point, random)
     alive = np.where(np.isnan(distance[:, probe]), np.nan, 1.0)
-    _write_curvature(store, random, alive)
-    _write_bounds(store, random, alive)
+    _write_curvature(point, random, alive)
+    _write_bounds(point, random, alive)
     excess = np.array([-0.02, 0.001])
-    store.write(
+    point.write(
         "claims",
         {
             "measured": excess,
@@ -95,7 +106,8 @@ def synthetic_run(
             "holds": np.array([True, True]),
         },
     )
-    store.set_status(0, "done")
+    point.set_attrs(_DETAILS)
+    point.set_status("done")
     if finished:
         store.finish(folder / "run.zarr")
     return folder
@@ -105,9 +117,8 @@ def _coordinates(trajectories: int, step: np.ndarray, probe: np.ndarray) -> dict
     return {
         "trajectory": range(trajectories),
         "step": step,
-        "time": 0.1 * step,
         "probe": probe,
-        "convexity_radius": np.geomspace(0.01, _RADIUS, 6),
+        "shell": range(len(_RADII)),
         "bound": list(_BOUNDS),
         "kind": list(_BOUNDS.values()),
         "layer": [0, 1],
@@ -135,12 +146,6 @@ def _attributes(precision: str, seed: int) -> dict[str, str | int | float]:
         "mapping": "map",
         "seed": seed,
         "created_at": "2025-01-01T00:00:00+00:00",
-        "wall_seconds": 0.0,
-        "verdict": "A made-up run.",
-        "stay_statement": "Made-up constants.",
-        "combined_statement": "Nothing is claimed.",
-        "convexity_statement": "Made-up ratios.",
-        "basin_statement": "Made-up basins.",
     }
 
 
@@ -157,7 +162,7 @@ def _distances(
 
 
 def _write_trajectories(
-    store: RunStore,
+    point: PointStore,
     distance: Float[np.ndarray, "trajectory every_step"],
     step: np.ndarray,
     precision: str,
@@ -178,8 +183,8 @@ def _write_trajectories(
     for start in range(0, len(step), chunk):
         part = slice(start, min(start + chunk, len(step)))
         values = {name: value[:, part].astype(precision) for name, value in observables.items()}
-        store.write("trajectory", {**values, "inside": inside[:, part]}, {"step": part})
-    store.write(
+        point.write("trajectory", {**values, "inside": inside[:, part]}, {"step": part})
+    point.write(
         "trajectory",
         {
             "status": np.where(ever, 2, 1).astype(np.int8),
@@ -189,7 +194,7 @@ def _write_trajectories(
 
 
 def _write_stagnation(
-    store: RunStore,
+    point: PointStore,
     distance: Float[np.ndarray, "trajectory every_step"],
     step: np.ndarray,
     applicable: bool,
@@ -211,7 +216,7 @@ def _write_stagnation(
     )
     if not applicable:
         log_exit = np.full_like(log_exit, np.nan)
-    store.write(
+    point.write(
         "stagnation",
         {
             "entry_step": np.zeros(count, np.int32),
@@ -276,15 +281,14 @@ def _evidence(log_exit: Float[np.ndarray, "theory step"]) -> dict:
     }
 
 
-def _write_convexity(store: RunStore, random: np.random.Generator) -> None:
-    radii = np.geomspace(0.01, _RADIUS, 6)
+def _write_convexity(point: PointStore, random: np.random.Generator) -> None:
     # ESC alone turns negative in the bottom directions at large radii.
     modulus = np.array([0.2, 0.5, 0.6, 0.7, 0.8])[:, None, None]
     slope = np.array([3.0, 0.5, 0.3, 0.2, 0.1])[:, None, None]
-    by_direction = modulus + np.array([0.6, 0.8, 1.4, 0.0])[None, :, None] - slope * radii
+    by_direction = modulus + np.array([0.6, 0.8, 1.4, 0.0])[None, :, None] - slope * _RADII
     by_direction = by_direction + 0.01 * random.random((len(CONDITIONS), len(DIRECTIONS), 6))
     smallest = by_direction.min(axis=1)
-    store.write(
+    point.write(
         "stagnation",
         {
             "convexity_ratio_by_direction": by_direction,
@@ -300,12 +304,12 @@ def _write_convexity(store: RunStore, random: np.random.Generator) -> None:
 
 
 def _write_curvature(
-    store: RunStore, random: np.random.Generator, alive: Float[np.ndarray, "trajectory probe"]
+    point: PointStore, random: np.random.Generator, alive: Float[np.ndarray, "trajectory probe"]
 ) -> None:
     wobble = alive * (1 + 0.05 * random.standard_normal(alive.shape))
     extremes = np.stack([2.4 * wobble, 0.02 * wobble], axis=-1)
     probes = alive.shape[1]
-    store.write(
+    point.write(
         "curvature",
         {
             "minimum_gradient_norm": 3e-9,
@@ -340,7 +344,7 @@ def _write_curvature(
 
 
 def _write_bounds(
-    store: RunStore, random: np.random.Generator, alive: Float[np.ndarray, "trajectory probe"]
+    point: PointStore, random: np.random.Generator, alive: Float[np.ndarray, "trajectory probe"]
 ) -> None:
     wobble = alive * (1 + 0.02 * random.standard_normal(alive.shape))
     level = np.array([0.4, 37.0, np.nan, 12.0])
@@ -350,7 +354,7 @@ def _write_bounds(
     certificate = np.array([kind == "certificate" for kind in _BOUNDS.values()])
     terms = np.full((len(_BOUNDS), len(TERMS)), np.nan)
     terms[0, :2] = np.log([0.1, 0.3])
-    store.write(
+    point.write(
         "bounds",
         {
             "value": value,

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from sgdsim.store import RunStore
+from sgdsim.store import PointStore, RunStore
 
 _STEPS, _RECORD_EVERY, _CHUNK_STEPS = 200, 10, 50
 _MEMBERS, _RANKS, _BATCH, _TOLERANCE = 2, 3, 8, 0.1
@@ -93,12 +93,14 @@ def synthetic_dynamics_run(
         chunk_sizes={"step": _CHUNK_STEPS // _RECORD_EVERY, "probe": 1},
     )
     rates = np.array([process.learning_rate for process in _PROCESSES.values()])
-    store.write("dynamics", {"time": rates[:, None] * step})
-    _write_losses(store, random, lost, step, precision)
-    _write_gauges(store, random, lost, probe)
+    point = store.point()
+    point.write_coords({"learning_rate": rates})
+    point.write("dynamics", {"time": rates[:, None] * step})
+    _write_losses(point, random, lost, step, precision)
+    _write_gauges(point, random, lost, probe)
     if escapes:
-        _write_escapes(store, random, lost, step)
-    store.write(
+        _write_escapes(point, random, lost, step)
+    point.write(
         "claims",
         {
             "measured": np.array([0.9, 0.05]),
@@ -107,7 +109,13 @@ def synthetic_dynamics_run(
             "holds": np.array([True, True]),
         },
     )
-    store.set_status(0, "done")
+    point.set_attrs(
+        {
+            "wall_seconds": 0.0,
+            "verdicts": json.dumps({name: f"A verdict on {name}." for name in _PROCESSES}),
+        }
+    )
+    point.set_status("done")
     if finished:
         store.finish(folder / "run.zarr")
     return folder
@@ -116,7 +124,6 @@ def synthetic_dynamics_run(
 def _coordinates(trajectories: int, step: np.ndarray, probe: np.ndarray) -> dict:
     return {
         "process": list(_PROCESSES),
-        "learning_rate": [process.learning_rate for process in _PROCESSES.values()],
         "trajectory": range(trajectories),
         "step": step,
         "probe": probe,
@@ -153,13 +160,15 @@ def _attributes(precision: str, seed: int) -> dict[str, str | int | float]:
         "mapping": "map",
         "seed": seed,
         "created_at": "2025-01-01T00:00:00+00:00",
-        "wall_seconds": 0.0,
-        "verdicts": json.dumps({name: f"A verdict on {name}." for name in _PROCESSES}),
     }
 
 
 def _write_losses(
-    store: RunStore, random: np.random.Generator, lost: np.ndarray, step: np.ndarray, precision: str
+    point: PointStore,
+    random: np.random.Generator,
+    lost: np.ndarray,
+    step: np.ndarray,
+    precision: str,
 ) -> None:
     count = lost.shape[1]
     loss = np.empty((len(_PROCESSES), count, len(step)))
@@ -174,11 +183,11 @@ def _write_losses(
     for start in range(0, len(step), chunk):
         part = slice(start, min(start + chunk, len(step)))
         values = {name: value[:, :, part] for name, value in observables.items()}
-        store.write("dynamics", values, {"step": part})
+        point.write("dynamics", values, {"step": part})
     known = loss.astype(np.float64)
     alive = np.sum(~np.isnan(known), axis=1)
     late = np.mean(known[:, :, step > _STEPS // 2], axis=2)  # NaN for a diverged trajectory
-    store.write(
+    point.write(
         "dynamics",
         {
             "status": np.where(lost >= 0, 2, 1).astype(np.int8),
@@ -191,7 +200,7 @@ def _write_losses(
 
 
 def _write_gauges(
-    store: RunStore, random: np.random.Generator, lost: np.ndarray, probe: np.ndarray
+    point: PointStore, random: np.random.Generator, lost: np.ndarray, probe: np.ndarray
 ) -> None:
     shape = len(_PROCESSES), _MEMBERS, len(probe)
     rates = np.array([process.learning_rate for process in _PROCESSES.values()])[:, None]
@@ -202,7 +211,7 @@ def _write_gauges(
     largest = np.where((gone >= 0) & (probe >= gone), np.nan, largest)
     trace = 3 * largest
     edge = rates * np.max(largest, axis=1) / 2
-    store.write(
+    point.write(
         "dynamics",
         {
             "hessian_eigenvalue": largest[..., None] * np.array([1.0, 0.5, 0.25]),
@@ -220,7 +229,7 @@ def _write_gauges(
 
 
 def _write_escapes(
-    store: RunStore, random: np.random.Generator, lost: np.ndarray, step: np.ndarray
+    point: PointStore, random: np.random.Generator, lost: np.ndarray, step: np.ndarray
 ) -> None:
     rates = np.array([process.learning_rate for process in _PROCESSES.values()])
     hazard = np.array([process.escape_rate for process in _PROCESSES.values()])[:, None]
@@ -231,7 +240,7 @@ def _write_escapes(
     exposure = rates * np.sum(np.where(escaped, escape_step, np.minimum(end, _STEPS)), axis=1)
     number = np.sum(escaped, axis=1)
     time = exposure / number
-    store.write(
+    point.write(
         "dynamics",
         {
             "escape_step": escape_step,

@@ -80,12 +80,17 @@ def synthetic_exits_run(
         precision="float64",
         chunk_sizes={},
     )
+    point = store.point()
+    point.write_coords(
+        {"learning_rate": np.array([case.learning_rate for case in _CASES.values()])}
+    )
     for number, case in enumerate(_CASES.values() if evaluated else ()):
         values, sentences = _of_case(random, case)
         here = {"case": slice(number, number + 1)}
-        store.write("exits", {k: np.asarray(v)[None] for k, v in values.items()}, here)
-        store.set_attrs({f"statement_{number}": json.dumps(sentences)})
-    store.set_status(0, "done")
+        point.write("exits", {k: np.asarray(v)[None] for k, v in values.items()}, here)
+        point.set_attrs({f"statement_{number}": json.dumps(sentences)})
+    point.set_attrs({"wall_seconds": 0.0})
+    point.set_status("done")
     if finished:
         store.finish(folder / "run.zarr")
     return folder
@@ -95,7 +100,6 @@ def _coordinates() -> dict:
     return {
         "case": list(_CASES),
         "series": [case.series for case in _CASES.values()],
-        "learning_rate": np.array([case.learning_rate for case in _CASES.values()]),
         "trajectory": np.arange(_TRAJECTORIES),
         "coordinate": np.arange(2),
         "look": np.arange(_LOOKS),
@@ -127,7 +131,6 @@ def _attributes(seed: int) -> dict[str, str | int | float]:
         "mapping": "map",
         "seed": seed,
         "created_at": "2025-01-01T00:00:00+00:00",
-        "wall_seconds": 0.0,
     }
 
 

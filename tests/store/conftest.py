@@ -11,7 +11,7 @@ LENGTHS = {
     "probe": 4,
     "eigen": 2,
     "theory": 3,
-    "convexity_radius": 2,
+    "shell": 2,
     "condition": 5,
     "direction": 4,
     "bound": 2,
@@ -33,7 +33,6 @@ CLAIMS = {
 }
 DYNAMICS = {
     "process": ["SGD", "its SDE"],
-    "learning_rate": [0.5, 0.25],
     "trajectory": range(3),
     "step": np.arange(0, 70, 10),
     "probe": [0, 20, 40, 60],
@@ -49,9 +48,8 @@ def coordinates():
     return {
         "trajectory": range(3),
         "step": np.arange(0, 70, 10),
-        "time": 0.5 * np.arange(0, 70, 10),
         "probe": [0, 20, 40, 60],
-        "convexity_radius": [0.1, 0.2],
+        "shell": range(2),
         "bound": ["first", "second"],
         "kind": ["certificate", "measure"],
         "layer": range(2),
@@ -77,12 +75,14 @@ def make_store(tmp_path, coordinates):
 
 @pytest.fixture
 def random_values():
-    """Random arrays for every variable: {group: {name: array}}."""
+    """Random arrays for every variable but ``details``: {group: {name: array}}."""
 
     def make(precision="float32", seed=0, study="stagnation"):
         random = np.random.default_rng(seed)
         groups = {}
         for spec in variables_in(study):
+            if spec.dtype == "str":
+                continue
             shape = [LENGTHS[dim] for dim in spec.dims]
             dtype = np.dtype(precision if spec.dtype == "real" else spec.dtype)
             if dtype.kind == "f":

@@ -8,7 +8,7 @@ import pytest
 from sgdsim.store import COORDINATES, GROUPS, VARIABLES, coordinates_of, variables_of
 
 TRAJECTORY_PROBE = ("trajectory", "probe")
-CONVEXITY = ("condition", "convexity_radius")
+CONVEXITY = ("condition", "shell")
 BOUND = ("trajectory", "probe", "bound")
 LAYER = ("trajectory", "probe", "layer")
 
@@ -27,7 +27,7 @@ EXITS_BY_CASE = (
 
 # Written by hand from the design, not derived from the table.
 CONTRACT = {
-    "/": {(): "status"},
+    "/": {(): "status details"},
     "trajectory": {
         ("trajectory", "step"): (
             "loss test_risk error_rate test_error_rate gradient_norm distance inside"
@@ -62,7 +62,7 @@ CONTRACT = {
             "convexity_ratio_quantile_50 convexity_violation_fraction "
             "convexity_violation_fraction_high convexity_sample_size"
         ),
-        ("condition", "direction", "convexity_radius"): "convexity_ratio_by_direction",
+        ("condition", "direction", "shell"): "convexity_ratio_by_direction",
     },
     "curvature": {
         (): (
@@ -187,6 +187,9 @@ def test_variables_and_dims_are_those_of_the_contract():
 def test_every_variable_is_described(spec):
     assert len(spec.long_name) > 5
     assert spec.units in {"1", "nat", "step"}
+    if spec.name == "details":
+        assert spec.dtype == "str"
+        return
     expected = "int8" if spec.name in FLAGS else "int32" if spec.name in INTEGERS else "float64"
     assert spec.dtype == ("real" if spec.name in REAL else expected)
     assert bool(spec.flag_meanings) == (spec.name in FLAGS)

@@ -5,7 +5,16 @@ import importlib
 
 import pytest
 
-MODULES = ["sgdsim.store._writer", "sgdsim.store._open", "sgdsim.testing._synthetic"]
+MODULES = [
+    "sgdsim.store._location",
+    "sgdsim.store._open",
+    "sgdsim.store._point",
+    "sgdsim.store._validate",
+    "sgdsim.store._writer",
+    "sgdsim.testing._synthetic",
+    "sgdsim.testing._synthetic_dynamics",
+    "sgdsim.testing._synthetic_exits",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

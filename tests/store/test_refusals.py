@@ -29,26 +29,30 @@ LOSS = np.zeros((3, 3), np.float32)
 )
 def test_regions_that_cut_chunks_are_refused(make_store, start, stop):
     store = make_store()
+    point = store.point()
     part = np.zeros((3, max(stop - start, 0)), np.float32)
     with pytest.raises(ValueError, match=r"trajectory/loss: the region .* along 'step'"):
-        store.write("trajectory", {"loss": part}, {"step": slice(start, stop)})
+        point.write("trajectory", {"loss": part}, {"step": slice(start, stop)})
     assert np.isnan(open_run(store.path)["trajectory"].loss).all()
 
 
 def test_regions_of_other_kinds_are_refused(make_store):
     store = make_store()
+    point = store.point()
     with pytest.raises(ValueError, match=r"has no dimension \['step'\]"):
-        store.write("stagnation", {"max_distance": np.zeros(3)}, {"step": slice(0, 3)})
+        point.write("stagnation", {"max_distance": np.zeros(3)}, {"step": slice(0, 3)})
     with pytest.raises(ValueError, match="must have step 1"):
-        store.write("trajectory", {"loss": LOSS}, {"step": slice(0, 6, 2)})
+        point.write("trajectory", {"loss": LOSS}, {"step": slice(0, 6, 2)})
     with pytest.raises(ValueError, match="cuts a chunk of 3"):
-        store.write("trajectory", {"loss": LOSS[:1]}, {"step": slice(0, 3), "trajectory": slice(1)})
+        point.write("trajectory", {"loss": LOSS[:1]}, {"step": slice(0, 3), "trajectory": slice(1)})
     with pytest.raises(ValueError, match="point 1 is outside"):
-        store.write("trajectory", {"loss": LOSS}, {"step": slice(0, 3)}, point=1)
+        store.point(1)
+    with pytest.raises(ValueError, match="point -1 is outside"):
+        store.point(-1)
 
 
 def test_writing_whole_chunks_reads_nothing(make_store, monkeypatch):
-    store = make_store()
+    point = make_store().point()
     read = []
     original = LocalStore.get
 
@@ -57,8 +61,8 @@ def test_writing_whole_chunks_reads_nothing(make_store, monkeypatch):
         return await original(self, key, *args, **kwargs)
 
     monkeypatch.setattr(LocalStore, "get", watched)
-    store.write("trajectory", {"loss": LOSS}, {"step": slice(3, 6)})
-    store.write("trajectory", {"loss": LOSS[:, :1]}, {"step": slice(6, 7)})
+    point.write("trajectory", {"loss": LOSS}, {"step": slice(3, 6)})
+    point.write("trajectory", {"loss": LOSS[:, :1]}, {"step": slice(6, 7)})
     assert read == []
 
 
@@ -76,12 +80,12 @@ def test_writing_whole_chunks_reads_nothing(make_store, monkeypatch):
 )
 def test_dtypes_that_lose_are_refused(make_store, group, name, value):
     with pytest.raises(ValueError, match=rf"{group}/{name}: {value.dtype} does not fit into"):
-        make_store().write(group, {name: value})
+        make_store().point().write(group, {name: value})
 
 
 def test_dtypes_that_lose_nothing_are_accepted(make_store):
     store = make_store()
-    store.write(
+    store.point().write(
         "stagnation",
         {
             "exited": np.array([True, False, True]),
@@ -99,12 +103,15 @@ def test_dtypes_that_lose_nothing_are_accepted(make_store):
 
 def test_wrong_names_and_shapes_are_refused_before_anything_is_written(make_store):
     store = make_store()
+    point = store.point()
     with pytest.raises(ValueError, match="Did you mean 'gradient_norm'"):
-        store.write("trajectory", {"loss": np.zeros((3, 7), np.float32), "gradient_nrom": LOSS})
+        point.write("trajectory", {"loss": np.zeros((3, 7), np.float32), "gradient_nrom": LOSS})
     with pytest.raises(ValueError, match=r"expected shape \(3, 7\) .* got \(7, 3\)"):
-        store.write("trajectory", {"loss": np.zeros((7, 3), np.float32)})
+        point.write("trajectory", {"loss": np.zeros((7, 3), np.float32)})
     with pytest.raises(ValueError, match="unknown group 'trajectories'"):
-        store.write("trajectories", {"loss": LOSS})
+        point.write("trajectories", {"loss": LOSS})
+    with pytest.raises(ValueError, match="a stagnation run has no group 'exits'"):
+        point.write("exits", {"radius": np.zeros(1)})
     assert np.isnan(open_run(store.path)["trajectory"].loss).all()
 
 
@@ -117,7 +124,9 @@ def test_wrong_coordinates_and_settings_are_refused(make_store, coordinates, tmp
     without = {name: value for name, value in coordinates.items() if name != "bound"}
     refused("unknown coordinates", coords=coordinates | {"quantile": [1]})
     refused(r"missing coordinates \['bound'\]", coords=without)
-    refused("'time' has length 2, its dimension 'step'", coords=coordinates | {"time": [0.0, 1.0]})
+    refused(
+        "'kind' has length 1, its dimension 'bound'", coords=coordinates | {"kind": ["measure"]}
+    )
     refused("must differ", coords=coordinates | {"bound": ["same", "same"]})
     refused("holds integers", coords=coordinates | {"step": np.linspace(0, 1, 7)})
     refused("holds text", coords=coordinates | {"kind": [1, 2]})
@@ -125,7 +134,7 @@ def test_wrong_coordinates_and_settings_are_refused(make_store, coordinates, tmp
     refused("precision", precision="float16")
     refused("chunk_sizes", chunk_sizes={"step": 3})
     refused("chunk_sizes", chunk_sizes={"step": 0, "probe": 1})
-    refused("points", points=0)
+    refused("differ by point", coords=coordinates | {"time": np.zeros(7)})
 
 
 def test_an_existing_path_is_not_replaced(make_store, tmp_path):
@@ -135,7 +144,7 @@ def test_an_existing_path_is_not_replaced(make_store, tmp_path):
     (tmp_path / "run" / "run.zarr").mkdir()
     with pytest.raises(StoreError, match=r"run\.zarr exists; remove or rename it"):
         store.finish(tmp_path / "run" / "run.zarr")
-    assert RunStore.open(store.path).status() == "pending"
+    assert RunStore.open(store.path).point().status() == "pending"
 
 
 def test_a_kill_during_creation_leaves_nothing_that_looks_like_a_store(tmp_path):
@@ -207,6 +216,7 @@ def test_a_disk_that_refuses_is_one_sentence(
     make_store, monkeypatch, tmp_path, number, cause, advice
 ):
     store = make_store()
+    point = store.point()
     before = store.path
 
     def refuse(*args, **kwargs):
@@ -215,9 +225,11 @@ def test_a_disk_that_refuses_is_one_sentence(
     # The lowest level that zarr writes through: opening the temporary file of a chunk.
     monkeypatch.setattr("zarr.storage._local._atomic_write", refuse)
     for action in (
-        lambda: store.write("trajectory", {"loss": LOSS}, {"step": slice(0, 3)}),
-        lambda: store.set_status(0, "done"),
-        lambda: store.set_attrs({"verdict": "x"}),
+        lambda: point.write("trajectory", {"loss": LOSS}, {"step": slice(0, 3)}),
+        lambda: point.set_status("done"),
+        lambda: point.set_attrs({"verdict": "x"}),
+        lambda: point.write_coords({"time": np.zeros(7)}),
+        lambda: store.set_attrs({"device": "x"}),
         lambda: store.finish(tmp_path / "run.zarr"),
         lambda: make_store(tmp_path / "second" / "run.zarr.partial"),
     ):
@@ -258,24 +270,26 @@ def fill(path):
 
 def test_a_full_disk(make_store, tiny_disk):
     store = make_store(tiny_disk / "run.zarr.partial")
-    store.write("trajectory", {"loss": LOSS + 1}, {"step": slice(0, 3)})
+    point = store.point()
+    point.write("trajectory", {"loss": LOSS + 1}, {"step": slice(0, 3)})
     fill(tiny_disk / "ballast")
     with pytest.raises(StoreError, match=r"cannot write .*: No space left on device; free some"):
-        store.write("trajectory", {"loss": LOSS + 2}, {"step": slice(3, 6)})
+        point.write("trajectory", {"loss": LOSS + 2}, {"step": slice(3, 6)})
     with pytest.raises(StoreError, match=r"cannot create .*: No space left on device"):
         make_store(tiny_disk / "second.partial")
     # What was there before is intact, and the run goes on when there is space again.
     assert (open_run(store.path)["trajectory"].loss[:, :3] == 1).all()
     (tiny_disk / "ballast").unlink()
-    store.write("trajectory", {"loss": LOSS + 2}, {"step": slice(3, 6)})
+    point.write("trajectory", {"loss": LOSS + 2}, {"step": slice(3, 6)})
     assert (open_run(store.path)["trajectory"].loss[:, 3:6] == 2).all()
 
 
 def test_a_disk_that_turns_read_only(make_store, tiny_disk):
     store = make_store(tiny_disk / "run.zarr.partial")
+    point = store.point()
     subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
     with pytest.raises(StoreError, match=r"cannot write .*: Read-only file system"):
-        store.write("trajectory", {"loss": LOSS}, {"step": slice(0, 3)})
+        point.write("trajectory", {"loss": LOSS}, {"step": slice(0, 3)})
     with pytest.raises(StoreError, match=r"cannot finish .*: Read-only file system"):
         store.finish(tiny_disk / "run.zarr")
     assert open_run(store.path)["trajectory"].sizes["step"] == 7
@@ -343,10 +357,10 @@ def test_a_missing_array_stops_the_writer_and_is_named(tmp_path):
 
 def test_validate_finds_damage_inside(tmp_path):
     store = synthetic_run(tmp_path / "run") / "run.zarr"
-    chunk = store / "trajectory" / "loss" / "c" / "0" / "0" / "0"
+    chunk = store / "trajectory" / "loss" / "c" / "0" / "0"
     whole = chunk.read_bytes()
     chunk.write_bytes(whole[: len(whole) // 2])
-    flipped = store / "stagnation" / "occupancy" / "c" / "0" / "0"
+    flipped = store / "stagnation" / "occupancy" / "c" / "0"
     data = bytearray(flipped.read_bytes())
     data[len(data) // 2] ^= 1
     flipped.write_bytes(bytes(data))
@@ -367,7 +381,7 @@ def test_validate_finds_damage_inside(tmp_path):
         "stagnation/occupancy: values unreadable",
         "stagnation/radius: attribute units is missing",
         "stagnation/rsi: attribute long_name is missing",
-        "bounds/value: dims are ('point', 'path', 'probe', 'bound')",
+        "bounds/value: dims are ('trajectory', 'path', 'bound')",
         "claims/measured: description unreadable",
     ):
         assert any(problem.startswith(start) for problem in problems), (start, problems)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from sgdsim._errors import StoreError
 from sgdsim.store import (
     GROUPS,
     THEORIES,
     RunStore,
     export_netcdf,
+    is_finished,
     open_run,
     validate,
     variables_in,
@@ -27,17 +29,22 @@ def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:
     return tree[group].to_dataset()[name]
 
 
-def write_in_chunks(store, values, point=0):
+def written_in(study):
+    """Every variable but the text ``details``, which has its own way in and out."""
+    return [spec for spec in variables_in(study) if spec.dtype != "str"]
+
+
+def write_in_chunks(point, values):
     """Write along step chunk by chunk where a variable has steps, whole otherwise."""
     for group, arrays in values.items():
         for name, value in arrays.items():
             spec = variables_of(group)[name]
             if "step" not in spec.dims:
-                store.write(group, {spec.name: value}, point=point)
+                point.write(group, {spec.name: value})
                 continue
             for part in STEP_CHUNKS:
                 chunk = np.take(value, np.arange(7)[part], axis=spec.dims.index("step"))
-                store.write(group, {spec.name: chunk}, {"step": part}, point=point)
+                point.write(group, {spec.name: chunk}, {"step": part})
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -46,13 +53,19 @@ def write_in_chunks(store, values, point=0):
 def test_every_variable_comes_back(make_store, random_values, tmp_path, precision, finished, study):
     store = make_store(precision=precision, study=study)
     values = random_values(precision, study=study)
-    write_in_chunks(store, values)
+    write_in_chunks(store.point(), values)
+    if study == "stagnation":
+        store.point().write_coords({"convexity_radius": np.array([0.1, 0.2])})
+    store.point().set_attrs({})
     if finished:
         store.finish(tmp_path / "run" / "run.zarr")
     tree = open_run(tmp_path / "run")
-    for spec in variables_in(study):
+    assert "details" not in tree
+    for spec in written_in(study):
         stored = variable(tree, spec.group, spec.name)
-        assert stored.dims == spec.dims
+        # A run by itself is read along the radius, which is only numbered on disk.
+        relabelled = {"shell": "convexity_radius"} if spec.group == "stagnation" else {}
+        assert stored.dims == tuple(relabelled.get(dim, dim) for dim in spec.dims)
         assert stored.dtype == values[spec.group][spec.name].dtype
         np.testing.assert_array_equal(stored.values, values[spec.group][spec.name])
         assert stored.attrs["long_name"] == spec.long_name
@@ -65,8 +78,12 @@ def test_every_variable_comes_back(make_store, random_values, tmp_path, precisio
 def test_labels_are_real_text(make_store, random_values, coordinates):
     store = make_store()
     values = random_values()
-    write_in_chunks(store, values)
+    write_in_chunks(store.point(), values)
+    time = 0.5 * np.arange(0, 70, 10)
+    store.point().write_coords({"time": time, "convexity_radius": np.array([0.1, 0.2])})
     tree = open_run(store.path)
+    ratios = tree["stagnation"].convexity_ratio_minimum.sel(convexity_radius=0.2, condition="PL")
+    assert float(ratios) == values["stagnation"]["convexity_ratio_minimum"][3, 1]
     np.testing.assert_array_equal(
         tree["stagnation"].stay_lower_bound.sel(theory="S2").values,
         values["stagnation"]["stay_lower_bound"][THEORIES.index("S2")],
@@ -79,14 +96,14 @@ def test_labels_are_real_text(make_store, random_values, coordinates):
     assert tree["claims"].text.values.tolist() == coordinates["text"]
     assert tree["claims"].source.values.tolist() == coordinates["source"]
     assert tree["claims"].quantity.sel(claim=1).item() == "certificate_slack"
-    np.testing.assert_array_equal(tree["stagnation"].time, coordinates["time"])
+    np.testing.assert_array_equal(tree["stagnation"].time, time)
     assert tree["trajectory"].loss.sel(step=60).time.item() == 30.0
 
 
 def test_plain_xarray_opens_the_store_and_each_group_alone(make_store, tmp_path):
     store = make_store()
     raw = xr.open_datatree(store.path, engine="zarr", consolidated=False)
-    assert raw["stagnation"].stay_lower_bound.dims == ("point", "theory", "step")
+    assert raw["stagnation"].stay_lower_bound.dims == ("theory", "step")
     assert raw["stagnation"].theory.values.tolist() == list(THEORIES)
     store.finish(tmp_path / "run.zarr")
     # A finished store opens without options and without xarray's warning about slow opening.
@@ -98,19 +115,26 @@ def test_plain_xarray_opens_the_store_and_each_group_alone(make_store, tmp_path)
 
 
 def test_attributes_and_status(make_store, tmp_path):
-    store = make_store(attrs={"seed": 3, "scenario": '{"name":"x"}', "wall_seconds": 0.5})
-    assert store.status() == "pending"
-    store.set_attrs({"wall_seconds": 2.5, "verdict": "It stays."})
-    store.set_status(0, "failed")
-    assert RunStore.open(store.path).status() == "failed"
-    store.set_status(0, "done")
+    store = make_store(attrs={"seed": 3, "scenario": '{"name":"x"}', "device": "none"})
+    point = store.point()
+    assert point.status() == "pending"
+    point.set_attrs({"wall_seconds": 0.5})
+    point.set_attrs({"wall_seconds": 2.5, "verdict": "It stays: ≤ 1 %."})
+    assert point.attrs == {"wall_seconds": 2.5, "verdict": "It stays: ≤ 1 %."}
+    store.set_attrs({"device": "cpu"})
+    point.set_status("failed")
+    again = RunStore.open(store.path)
+    assert again.point().status() == "failed"
+    assert (again.shape, again.points, again.statuses().tolist()) == ((), 1, [2])
+    point.set_status("done")
     store.finish(tmp_path / "run.zarr")
     tree = open_run(tmp_path / "run.zarr")
     assert tree.attrs == {
         "seed": 3,
         "scenario": '{"name":"x"}',
+        "device": "cpu",
         "wall_seconds": 2.5,
-        "verdict": "It stays.",
+        "verdict": "It stays: ≤ 1 %.",
         "conventions": "sgdsim-1",
         "study": "stagnation",
         "precision": "float32",
@@ -119,13 +143,40 @@ def test_attributes_and_status(make_store, tmp_path):
     with pytest.raises(ValueError, match="conventions"):
         store.set_attrs({"conventions": "sgdsim-2"})
     with pytest.raises(ValueError, match="status must be one of"):
-        store.set_status(0, "finished")
+        point.set_status("finished")
+    with pytest.raises(ValueError, match="kept by the store"):
+        point.set_attrs({"lengths": 3})
     assert store.attrs["seed"] == 3
+    # The point follows its store to the new name, and the store stays finished.
+    point.set_attrs({"verdict": "It stays."})
+    store.set_attrs({"device": "gpu"})
+    assert is_finished(tmp_path)
+    tree = open_run(tmp_path)
+    assert (tree.attrs["verdict"], tree.attrs["device"]) == ("It stays.", "gpu")
+    assert not (tmp_path / "run" / "run.zarr.partial").exists()
+
+
+def test_a_finished_store_is_opened_again(make_store, tmp_path):
+    partial, final = tmp_path / "run" / "run.zarr.partial", tmp_path / "run" / "run.zarr"
+    store = make_store()
+    store.point().set_status("failed")
+    store.finish(final)
+    partial.mkdir()
+    with pytest.raises(StoreError, match=r"partial exists; remove or rename it first"):
+        store.reopen(partial)
+    assert is_finished(final)
+    partial.rmdir()
+    store.reopen(partial)
+    assert (store.path, final.exists(), is_finished(tmp_path / "run")) == (partial, False, False)
+    store.point().set_status("done")
+    store.finish(final)
+    assert is_finished(final)
+    assert open_run(final)["status"].item() == 1
 
 
 def test_unwritten_values_are_nan_and_minus_one(make_store):
     tree = open_run(make_store().path)
-    for spec in variables_in("stagnation"):
+    for spec in written_in("stagnation"):
         values = variable(tree, spec.group, spec.name).values
         if spec.name == "status":
             assert (values == 0).all()
@@ -135,26 +186,11 @@ def test_unwritten_values_are_nan_and_minus_one(make_store):
             assert (values == -1).all()
 
 
-def test_points_of_a_sweep_do_not_touch_each_other(make_store, random_values):
-    store = make_store(points=3)
-    first, last = random_values(seed=1), random_values(seed=2)
-    write_in_chunks(store, first, point=0)
-    write_in_chunks(store, last, point=2)
-    store.set_status(2, "done")
-    tree = open_run(store.path)
-    assert tree.sizes["point"] == 3
-    loss = tree["trajectory"].loss
-    np.testing.assert_array_equal(loss[0], first["trajectory"]["loss"])
-    np.testing.assert_array_equal(loss[2], last["trajectory"]["loss"])
-    assert np.isnan(loss[1]).all()
-    assert variable(tree, "/", "status").values.tolist()[1:] == [0, 1]
-
-
 def test_resume_keeps_what_was_written(make_store, random_values):
     store = make_store()
     values = random_values()["trajectory"]["loss"]
-    store.write("trajectory", {"loss": values[:, :3]}, {"step": slice(0, 3)})
-    again = RunStore.open(store.path)
+    store.point().write("trajectory", {"loss": values[:, :3]}, {"step": slice(0, 3)})
+    again = RunStore.open(store.path).point()
     again.write("trajectory", {"loss": values[:, 3:6]}, {"step": slice(3, 6)})
     # Writing a chunk again replaces it: a resumed run repeats its last chunk.
     again.write("trajectory", {"loss": values[:, 3:6]}, {"step": slice(3, 6)})
@@ -166,7 +202,7 @@ def test_resume_keeps_what_was_written(make_store, random_values):
 def test_a_run_without_claims_or_layers(make_store, coordinates, tmp_path):
     empty = {name: [] for name in ("claim", "quantity", "text", "source", "layer")}
     store = make_store(coords=coordinates | empty)
-    store.write("claims", {"measured": np.zeros(0), "holds": np.zeros(0, np.int8)})
+    store.point().write("claims", {"measured": np.zeros(0), "holds": np.zeros(0, np.int8)})
     store.finish(tmp_path / "run.zarr")
     assert open_run(tmp_path / "run.zarr")["claims"].measured.shape == (0,)
     assert validate(tmp_path / "run.zarr") == []
@@ -180,6 +216,7 @@ def test_finished_store_is_consolidated_and_clean(make_store, tmp_path):
     store.finish(tmp_path / "run.zarr")
     metadata = json.loads((tmp_path / "run.zarr" / "zarr.json").read_text())
     assert "trajectory/loss" in metadata["consolidated_metadata"]["metadata"]
+    assert metadata["attributes"]["finished"] is True
     assert not list((tmp_path / "run.zarr").rglob("*.partial"))
     assert store.path == tmp_path / "run.zarr"
     assert not (tmp_path / "run" / "run.zarr.partial").exists()
@@ -192,7 +229,7 @@ def test_export_to_netcdf(tmp_path):
     with xr.open_datatree(out, engine="h5netcdf") as exported:
         stored = open_run(run)
         assert exported.attrs["conventions"] == "sgdsim-1"
-        for spec in variables_in("stagnation"):
+        for spec in written_in("stagnation"):
             here = variable(stored, spec.group, spec.name)
             there = variable(exported, spec.group, spec.name)
             np.testing.assert_array_equal(here.values, there.values)
@@ -212,31 +249,6 @@ def test_the_store_imports_no_jax():
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_two_processes_lose_nothing(make_store):
-    store = make_store(points=24)
-    writer = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "import numpy as np\n"
-        "from sgdsim.store import RunStore\n"
-        "store = RunStore.open(Path(sys.argv[1]))\n"
-        "for point in range(int(sys.argv[2]), 24, 2):\n"
-        "    loss = np.full((3, 7), point, np.float32)\n"
-        "    store.write('trajectory', {'loss': loss}, point=point)\n"
-        "    store.set_status(point, 'done')\n"
-    )
-    root = Path(__file__).parents[2]
-    processes = [
-        subprocess.Popen([sys.executable, "-c", writer, str(store.path), str(k)], cwd=root)
-        for k in range(2)
-    ]
-    assert [process.wait() for process in processes] == [0, 0]
-    tree = open_run(store.path)
-    expected = np.arange(24.0, dtype=np.float32)[:, None, None] * np.ones((1, 3, 7), np.float32)
-    np.testing.assert_array_equal(tree["trajectory"].loss.values, expected)
-    assert (variable(tree, "/", "status").values == 1).all()
 
 
 def test_a_moved_run_still_opens(tmp_path):
