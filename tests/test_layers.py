@@ -31,7 +31,7 @@ ALLOWED = {
     "runs": {*LAYERS[: LAYERS.index("runs")], "plotting"},
 }
 #: Modules that all may use and that use no layer.
-COMMON = {"_checks", "_errors", "_typing"}
+COMMON = {"_caching", "_checks", "_errors", "_typing"}
 WITHOUT_JAX = {"scenario", "store", "plotting", "bounds"}
 FILES = sorted(SOURCE.rglob("*.py"))
 

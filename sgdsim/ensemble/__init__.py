@@ -1,9 +1,11 @@
 """Many trajectories: the compiled, sharded, resumable loop and what it watches."""
 
+from sgdsim.ensemble._batch import Batch as Batch, Leg as Leg, signature as signature
 from sgdsim.ensemble._layout import (
     Layout as Layout,
     choose_layout as choose_layout,
     map_ensemble as map_ensemble,
+    on_host as on_host,
     use_host_devices as use_host_devices,
 )
 from sgdsim.ensemble._loop import (
@@ -13,6 +15,11 @@ from sgdsim.ensemble._loop import (
     Observer as Observer,
     Schedule as Schedule,
     advance as advance,
+)
+from sgdsim.ensemble._memory import (
+    Footprint as Footprint,
+    footprint as footprint,
+    memory_budget as memory_budget,
 )
 from sgdsim.ensemble._observe import (
     ClassificationObserver as ClassificationObserver,

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from sgdsim._errors import SgdsimError
 
@@ -55,7 +56,14 @@ class Layout:
         """
         if self.devices == 1:
             return jax.tree.map(jnp.asarray, members)
-        return jax.device_put(members, NamedSharding(self.mesh, PartitionSpec(_AXIS)))
+        sharding = NamedSharding(self.mesh, PartitionSpec(_AXIS))
+
+        def put(leaf: Any) -> Array:
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # other processes get only numbers
+                return jax.random.wrap_key_data(put(jax.random.key_data(leaf)))
+            return jax.device_put(leaf, sharding)
+
+        return jax.tree.map(put, members)
 
 
 def choose_layout(mapping: str = "auto", devices: int | str = "auto") -> Layout:
@@ -90,6 +98,29 @@ def choose_layout(mapping: str = "auto", devices: int | str = "auto") -> Layout:
     return Layout("map", count)
 
 
+def on_host(tree: PyTree, members: int | None = None) -> PyTree:
+    """Bring arrays to this process as NumPy arrays, wherever their parts are.
+
+    If devices of other processes hold parts, every process has to call it.
+
+    Parameters
+    ----------
+    tree
+        Arrays.
+    members
+        Take the first so many along the leading axis: the rest is padding of the layout.
+    """
+
+    def fetch(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            from jax.experimental.multihost_utils import process_allgather
+
+            leaf = process_allgather(leaf, tiled=True)
+        return np.asarray(leaf)[:members] if members is not None else np.asarray(leaf)
+
+    return jax.tree.map(fetch, tree)
+
+
 def use_host_devices(devices: int | str = "auto") -> None:
     """Make one JAX device per CPU core (or ``devices`` of them), if JAX has not started yet."""
     count = _cores() if isinstance(devices, str) else devices
@@ -100,7 +131,12 @@ def use_host_devices(devices: int | str = "auto") -> None:
 
 
 def _cores() -> int:
-    """Count the cores that this process may use."""
+    """Count the cores that this process may use.
+
+    Workers that share a machine are told their part of it in ``SGDSIM_DEVICES``.
+    """
+    if told := os.environ.get("SGDSIM_DEVICES", ""):
+        return max(1, int(told))
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -161,7 +161,7 @@ class Ensemble(eqx.Module):
         return self._start(jax.tree.map(pad, thetas))
 
     def _start(self, thetas: PyTree) -> EnsembleState:
-        return self.layout.place(_start(jax.tree.map(_as_array, self), thetas))
+        return self.layout.place(_start(jax.tree.map(as_array, self), thetas))
 
     def keys(self, seed: int, trajectories: int, point: int = 0) -> Key[Array, " trajectory"]:
         """One key per trajectory, whatever the size of the ensemble."""
@@ -173,7 +173,7 @@ class Ensemble(eqx.Module):
         self, keys: Key[Array, " trajectory"], state: EnsembleState, start: int = 0
     ) -> Iterator[Chunk]:
         """Yield finished time chunks from step ``start`` to the last step."""
-        traced = jax.tree.map(_as_array, self)
+        traced = jax.tree.map(as_array, self)
         for first in range(start, self.schedule.steps, self.schedule.chunk_steps):
             state, records = advance(traced, keys, state, jnp.asarray(first, jnp.int32))
             yield Chunk(first, first + self.schedule.chunk_steps, records, state)
@@ -183,7 +183,7 @@ class Ensemble(eqx.Module):
         # Without stepper and memory one program serves all processes on a problem.
         idle = eqx.tree_at(lambda ensemble: ensemble.stepper, self, None)
         resting = EnsembleState(state.theta, (), state.track)
-        return _observe(jax.tree.map(_as_array, idle), resting)
+        return _observe(jax.tree.map(as_array, idle), resting)
 
 
 @eqx.filter_jit
@@ -195,7 +195,7 @@ def advance(
 
     def one(key, state, shared):
         arrays, start = shared
-        return _one_trajectory(eqx.combine(arrays, static), key, state, start)
+        return advance_one(eqx.combine(arrays, static), key, state, start)
 
     return map_ensemble(ensemble.layout, one, (keys, state), (arrays, start))
 
@@ -221,9 +221,10 @@ def _observe(ensemble: Ensemble, state: EnsembleState) -> dict[str, Array]:
     return map_ensemble(ensemble.layout, one, (state,), arrays)
 
 
-def _one_trajectory(
+def advance_one(
     ensemble: Ensemble, key: Key[Array, ""], state: EnsembleState, start: Int[Array, ""]
 ) -> tuple[EnsembleState, dict[str, Array]]:
+    """Advance one trajectory by one time chunk."""
     problem, stepper, schedule = ensemble.problem, ensemble.stepper, ensemble.schedule
 
     def one_step(carry, step):
@@ -268,5 +269,6 @@ def _record(ensemble: Ensemble, state: EnsembleState, risk: Array) -> dict[str, 
     return record | {"inside": (squared <= radius * radius) & ~diverged}
 
 
-def _as_array(leaf: Any) -> Any:
+def as_array(leaf: Any) -> Any:
+    """Turn a number into an array, which a program takes as an argument; the rest stays."""
     return jnp.asarray(leaf) if eqx.is_array_like(leaf) else leaf

@@ -4,7 +4,9 @@ from sgdsim.problems._build import (
     build_known as build_known,
     build_landscape as build_landscape,
     build_task as build_task,
+    coordinate_count as coordinate_count,
     initial_network as initial_network,
+    layer_count as layer_count,
 )
 from sgdsim.problems._classification import (
     ClassificationTask as ClassificationTask,

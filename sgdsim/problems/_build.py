@@ -2,6 +2,7 @@
 
 from jaxtyping import Array, Key
 
+from sgdsim._caching import remembered
 from sgdsim.problems._classification import ClassificationTask
 from sgdsim.problems._digits import digits
 from sgdsim.problems._known import KnownLandscape, KnownProblem
@@ -26,8 +27,12 @@ _LANDSCAPES: dict[str, type[AbstractLandscape]] = {
 }
 
 
+@remembered(8)
 def build_task(problem: Classification) -> ClassificationTask:
-    """Make the rows and the penalty of a scenario's classification problem."""
+    """Make the rows and the penalty of a scenario's classification problem.
+
+    Equal tables give one and the same task, so that the points of a sweep share their rows.
+    """
     data = problem.data
     return digits(data.training, data.reference, data.split_seed, problem.ridge, data.random_labels)
 
@@ -43,10 +48,22 @@ def initial_network(
     return random_network(key, (features, *model.hidden, classes), model.activation)
 
 
+def layer_count(problem: Classification) -> int:
+    """Count the layers of a scenario's model."""
+    return len(getattr(problem.model, "hidden", ())) + 1
+
+
 def build_landscape(table: AnalyticLandscape) -> AbstractLandscape:
     """Make the landscape of a scenario; the table has the fields of the class."""
     fields = table.model_dump(exclude={"kind"})
     return _LANDSCAPES[table.kind](**fields)
+
+
+def coordinate_count(table: CaseProblem) -> int:
+    """Count the parameters of a case's problem; 0 for a network, whose iterates are not kept."""
+    if table.kind == "landscape":
+        return table.landscape.dimension
+    return {"many_minima": 1, "teacher_student": 0}.get(table.kind, getattr(table, "dimension", 0))
 
 
 def build_known(table: CaseProblem) -> KnownProblem:

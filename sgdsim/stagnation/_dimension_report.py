@@ -3,6 +3,7 @@ r"""Top subspaces of Hessian and noise, and how much of the motion of the iterat
 from collections.abc import Callable
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +57,8 @@ def top_subspace(
     ----------
     product
         The operator, e.g. ``hessian_product(problem.empirical_risk, theta)`` or
-        ``noise.covariance(problem, theta)``.
+        ``noise.covariance(problem, theta)``. One that is a pytree, such as a
+        ``jax.tree_util.Partial``, is not compiled anew for other numbers.
     like
         Pytree that the operator takes; its precision is that of the result.
     rank
@@ -93,32 +95,19 @@ def top_subspace(
     [3.0, 3.0]
     """
     check_count("rank", rank)
-    flat, unravel = ravel_pytree(like)
+    flat = ravel_pytree(like)[0]
     if rank > flat.size:
         raise ValueError(f"rank = {rank} is larger than the number of parameters, {flat.size}")
     depth = min(flat.size, max(4 * rank, 2 * rank + 20) if depth is None else depth)
-
-    def flat_product(v: Array) -> Array:
-        return ravel_pytree(product(unravel(v)))[0]
-
-    @jax.jit
-    def search(start: Array, found: Array) -> tuple[Array, Array]:
-        def outside(v: Array) -> Array:
-            return v - found.T @ (found @ v)
-
-        ritz = lanczos(lambda v: outside(flat_product(outside(v))), outside(start), depth)
-        return ritz.values, ritz.vectors
-
-    @jax.jit
-    def images(rows: Array) -> Array:
-        return jax.lax.map(flat_product, rows)
 
     found = _empty(flat.size)
     for own in jax.random.split(key, rank + 1):
         padded = np.zeros((rank, flat.size))
         padded[: len(found.values)] = found.vectors
         start = random_direction(own, flat)
-        values, rows = map(np.asarray, search(start, jnp.asarray(padded, flat.dtype)))
+        values, rows = map(
+            np.asarray, _search(product, like, start, jnp.asarray(padded, flat.dtype), depth)
+        )
         # Missing Ritz vectors are zero.
         full = np.flatnonzero(np.linalg.norm(rows, axis=1) > 0.5)[-rank:]
         missing = len(found.values) < rank
@@ -127,7 +116,9 @@ def top_subspace(
         ):
             break
         union = np.concatenate([found.vectors, rows[full]])
-        found = _rayleigh_ritz(lambda a: images(jnp.asarray(a, flat.dtype)), union, rank)
+        found = _rayleigh_ritz(
+            lambda a: _images(product, like, jnp.asarray(a, flat.dtype)), union, rank
+        )
     noise_floor = float(jnp.finfo(flat.dtype).eps) * 1e3
     good = found.values > noise_floor * np.max(np.abs(found.values), initial=0.0)
     return TopSubspace(found.values[good], found.residuals[good], found.vectors[good])
@@ -160,6 +151,30 @@ class LowDimension(NamedTuple):
     alignment: SubspaceAngles
     effective_rank: float
     hessian_outliers: int
+
+
+def _flat(product: Callable[[PyTree], PyTree], like: PyTree) -> Callable[[Array], Array]:
+    unravel = ravel_pytree(like)[1]
+    return lambda v: ravel_pytree(product(unravel(v)))[0]
+
+
+@eqx.filter_jit
+def _search(
+    product: Callable[[PyTree], PyTree], like: PyTree, start: Array, found: Array, depth: int
+) -> tuple[Array, Array]:
+    """Ritz pairs in the complement of what was found."""
+    apply = _flat(product, like)
+
+    def outside(v: Array) -> Array:
+        return v - found.T @ (found @ v)
+
+    ritz = lanczos(lambda v: outside(apply(outside(v))), outside(start), depth)
+    return ritz.values, ritz.vectors
+
+
+@eqx.filter_jit
+def _images(product: Callable[[PyTree], PyTree], like: PyTree, rows: Array) -> Array:
+    return jax.lax.map(_flat(product, like), rows)
 
 
 def low_dimension_report(
