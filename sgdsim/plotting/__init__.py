@@ -20,3 +20,4 @@ from sgdsim.plotting._processes import (
 )
 from sgdsim.plotting._save import save_figures as save_figures, write_figure as write_figure
 from sgdsim.plotting._survival import plot_survival as plot_survival
+from sgdsim.plotting._sweep import plot_sweep as plot_sweep

@@ -1,5 +1,6 @@
 """All figures of a run as files."""
 
+import io
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from sgdsim.plotting._exits_rates import plot_arrhenius
 from sgdsim.plotting._exits_survival import plot_exit_survival
 from sgdsim.plotting._processes import plot_escapes, plot_losses, plot_validity
 from sgdsim.plotting._survival import plot_survival
+from sgdsim.plotting._sweep import plot_sweep
+from sgdsim.store import Location
 from sgdsim.store._files import disk_errors
 
 #: Figures of each study, by name; a function that has nothing to show returns nothing.
@@ -47,21 +50,21 @@ FIGURES: dict[str, dict[str, Callable[[xr.DataTree], Figure | None]]] = {
 _DPI = 150
 
 
-def save_figures(tree: xr.DataTree, folder: Path) -> list[Path]:
+def save_figures(tree: xr.DataTree, folder: Location) -> list[Location]:
     """Draw every figure of the study as PNG and SVG, each file whole or not at all.
 
-    A figure with nothing to show is left out.
+    A figure with nothing to show is left out. A sweep has one, of its points side by side.
 
     Parameters
     ----------
     tree
-        A run, as ``sgdsim.open_run`` returns it.
+        A run or a sweep, as ``sgdsim.open_run`` returns it.
     folder
-        Where; created if needed. Files of an earlier call are replaced.
+        Where, also a remote one; created if needed. Files of an earlier call are replaced.
 
     Returns
     -------
-    list of pathlib.Path
+    list of pathlib.Path or upath.UPath
         The files, PNG before SVG.
 
     Raises
@@ -81,15 +84,17 @@ def save_figures(tree: xr.DataTree, folder: Path) -> list[Path]:
     ...     print([path.name for path in save_figures(open_run(run), run / "figures")][:2])
     ['survival.png', 'survival.svg']
     """
+    swept = bool(tree.to_dataset()["status"].dims)
+    figures = {"sweep": plot_sweep} if swept else FIGURES[str(tree.attrs["study"])]
     return [
         path
-        for name, draw in FIGURES[str(tree.attrs["study"])].items()
+        for name, draw in figures.items()
         if (figure := draw(tree)) is not None
         for path in write_figure(figure, folder, name)
     ]
 
 
-def write_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+def write_figure(figure: Figure, folder: Location, name: str) -> list[Location]:
     """Write one figure as ``name.png`` and ``name.svg``, each file whole or not at all.
 
     Raises
@@ -97,20 +102,26 @@ def write_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     StoreError
         If the disk refuses.
     """
-    paths = []
+    paths: list[Location] = []
     with disk_errors("write figures to", folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(folder, Path):  # object stores have no folders
+            folder.mkdir(parents=True, exist_ok=True)
         for kind in ("png", "svg"):
             paths.append(folder / f"{name}.{kind}")
             _write(figure, paths[-1], kind)
     return paths
 
 
-def _write(figure: Figure, path: Path, kind: str) -> None:
+def _write(figure: Figure, path: Location, kind: str) -> None:
+    # Without the date the same run gives the same file.
+    metadata = {"Date": None} if kind == "svg" else None
+    if not isinstance(path, Path):
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, dpi=_DPI, metadata=metadata)
+        path.fs.pipe_file(path.path, content.getvalue())
+        return
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        # Without the date the same run gives the same file.
-        metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(temporary, format=kind, dpi=_DPI, metadata=metadata)
         temporary.replace(path)
     finally:
