@@ -8,7 +8,7 @@ import os
 import pathlib
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
@@ -24,6 +24,7 @@ app = typer.Typer(
 
 _UNEXPECTED = 1
 _INTERRUPTED = 130
+_POINTS_FAILED = 3
 
 
 def _complete_scenario(incomplete: str) -> list[str]:
@@ -35,11 +36,22 @@ def _complete_scenario(incomplete: str) -> list[str]:
     return [name for name in [*scenario_names(), *files] if name.startswith(incomplete)]
 
 
+def _complete_run(incomplete: str) -> list[str]:
+    folder = os.path.dirname(incomplete)
+    found = sorted(pathlib.Path(folder).glob("*/run.zarr*"))
+    runs = {os.path.join(folder, store.parent.name): None for store in found}
+    if not runs and not folder:
+        found = sorted(pathlib.Path("sgdsim-runs").glob("*/run.zarr*"))
+        runs = {str(store.parent): None for store in found}
+    return [run for run in runs if run.startswith(incomplete)]
+
+
 ScenarioArgument = Annotated[
     str,
     typer.Argument(
         metavar="NAME_OR_FILE",
-        help="Name of a built-in scenario (see `sgdsim list`), or a TOML file.",
+        help="Name of a built-in scenario (see `sgdsim list`), a TOML file, or the folder of a "
+        "run.",
         autocompletion=_complete_scenario,
     ),
 ]
@@ -49,6 +61,28 @@ SetOption = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Change one key, for example ensemble.trajectories=16. May be given several times.",
+    ),
+]
+StoreArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="FOLDER", help="Folder of a run, or its URL.", autocompletion=_complete_run
+    ),
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHERE",
+        help="Workers for the batches of a sweep: local:4 (processes here) or "
+        "tcp://host:port (a Dask scheduler). Default: this process.",
+    ),
+]
+MultiHostOption = Annotated[
+    bool,
+    typer.Option(
+        "--multi-host",
+        help="One ensemble over several machines: start this command once per machine (srun, "
+        "mpirun). The first process writes the run.",
     ),
 ]
 QuietOption = Annotated[
@@ -165,10 +199,11 @@ def run(
     scenario: ScenarioArgument,
     settings: SetOption = None,
     out: Annotated[
-        pathlib.Path | None,
+        str | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder of the run. Default: sgdsim-runs/<name of the scenario>.",
+            help="Folder of the run, or a URL such as s3://bucket/run. Default: "
+            "sgdsim-runs/<name of the scenario>.",
         ),
     ] = None,
     overwrite: Annotated[
@@ -177,38 +212,82 @@ def run(
     seed: Annotated[
         int | None, typer.Option(help="The same as --set ensemble.seed=N.", metavar="N")
     ] = None,
+    cluster: ClusterOption = None,
+    multi_host: MultiHostOption = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only print the plan: points, compiled programs, batches, memory.",
+        ),
+    ] = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Run a scenario; the folder with dataset and figures is printed at the end.
 
-    A run that is interrupted can be finished with `sgdsim resume`.
+    A run that is interrupted can be finished with `sgdsim resume`. Given the folder of a run
+    instead of a scenario, exactly that run is made again.
 
         $ sgdsim run stagnation
 
         $ sgdsim run mine.toml --set dynamics.learning_rate=0.25 --seed 1 --out runs/second
+
+    A scenario that sweeps runs all its points into one dataset; axes can also be given here:
+
+        $ sgdsim run stagnation --set 'sweep.learning_rate=[0.1, 0.2]' --dry-run
+
+        $ sgdsim run phase.toml --cluster local:2
+
+        $ sgdsim run runs/second --out runs/second-again
     """
     with _clear_errors(debug):
-        from sgdsim.scenario import load_scenario
-
         if seed is not None:
             settings = [*(settings or ()), f"ensemble.seed={seed}"]
-        loaded = load_scenario(scenario, settings or ())
-        folder = out or pathlib.Path("sgdsim-runs", loaded.name)
         # Mistakes in the scenario and a folder that is taken are told before JAX is imported.
+        again = _is_run(scenario)
+        if again:
+            from sgdsim.runs._again import scenario_of
+
+            loaded = scenario_of(scenario, settings or ())
+        else:
+            from sgdsim.scenario import load_scenario
+
+            loaded = load_scenario(scenario, settings or ())
+        folder = out or str(pathlib.Path("sgdsim-runs", loaded.name))
+        from sgdsim.runs._cluster import check_cluster
         from sgdsim.runs._output import check_output
 
-        check_output(folder, overwrite)
-        from sgdsim.runs._run import run as run_scenario
+        check_cluster(cluster)
+        if dry_run:
+            from sgdsim.runs._run import plan
 
-        typer.echo(run_scenario(loaded, folder, overwrite=overwrite, quiet=quiet))
+            plan(loaded, cluster)
+            return
+        if not multi_host:
+            check_output(folder, overwrite)
+        with _beside_other_hosts(multi_host) as is_first:
+            from sgdsim.runs._run import run as run_scenario
+
+            run_scenario(loaded, folder, overwrite=overwrite, quiet=quiet, cluster=cluster)
+            if not is_first():
+                return
+        if again:
+            from sgdsim.runs._again import print_differences
+
+            print_differences(scenario, folder)
+        _end_of_run(folder)
 
 
 @app.command()
 def resume(
-    store: Annotated[
-        pathlib.Path, typer.Argument(metavar="FOLDER", help="Folder of an interrupted run.")
-    ],
+    store: StoreArgument,
+    cluster: ClusterOption = None,
+    multi_host: MultiHostOption = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Also run the points of a sweep again that failed."),
+    ] = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -217,11 +296,80 @@ def resume(
     For example, after a run of the scenario stagnation was stopped:
 
         $ sgdsim resume sgdsim-runs/stagnation
+
+    Of a sweep only what is missing runs, here or on a cluster:
+
+        $ sgdsim resume sgdsim-runs/phase --cluster local:2 --retry-failed
     """
     with _clear_errors(debug):
-        from sgdsim.runs._run import resume as resume_run
+        with _beside_other_hosts(multi_host) as is_first:
+            from sgdsim.runs._run import resume as resume_run
 
-        typer.echo(resume_run(store, quiet=quiet))
+            folder = resume_run(store, quiet=quiet, cluster=cluster, retry_failed=retry_failed)
+            if not is_first():
+                return
+        _end_of_run(str(folder))
+
+
+@app.command()
+def status(store: StoreArgument, debug: DebugOption = False) -> None:
+    """Say how far a run is: points done, pending and failed, with the reasons.
+
+    $ sgdsim status sgdsim-runs/phase
+    """
+    with _clear_errors(debug):
+        from sgdsim.runs._status import print_status
+
+        print_status(store)
+
+
+@app.command()
+def validate(store: StoreArgument, debug: DebugOption = False) -> None:
+    """Read every chunk of a dataset and compare it with the contract.
+
+    Ends with status 1 if something is damaged, and says where.
+
+        $ sgdsim validate sgdsim-runs/stagnation
+    """
+    with _clear_errors(debug):
+        from sgdsim.store import validate as validate_store
+
+        problems = validate_store(store)
+        for problem in problems:
+            typer.echo(problem, err=True)
+        if problems:
+            raise typer.Exit(1)
+        typer.echo("the dataset is whole: every chunk can be read and fits the contract.")
+
+
+def _is_run(scenario: str) -> bool:
+    """Whether a folder or URL of a run was given; the name of a file imports nothing heavy."""
+    if "://" not in scenario and not os.path.isdir(scenario):
+        return False
+    from sgdsim.runs._output import is_run
+
+    return is_run(scenario)
+
+
+@contextlib.contextmanager
+def _beside_other_hosts(multi_host: bool) -> Iterator[Callable[[], bool]]:
+    """Take part in a program of several processes; tells whether this is the first of them."""
+    if not multi_host:
+        yield lambda: True
+        return
+    from sgdsim.runs._hosts import is_first, join_hosts
+
+    join_hosts()
+    yield is_first
+
+
+def _end_of_run(folder: str) -> None:
+    """Print the folder; a sweep with failed points ends with a status of its own."""
+    from sgdsim.runs._status import failed_points
+
+    typer.echo(folder)
+    if failed_points(folder):
+        raise typer.Exit(_POINTS_FAILED)
 
 
 def _version() -> str:

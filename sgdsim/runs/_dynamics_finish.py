@@ -1,4 +1,4 @@
-"""After the last step of a dynamics study: means, verdicts on the SDE, escapes, claims."""
+"""After the last step of a dynamics study: means, verdicts on the SDE, escapes."""
 
 import json
 from typing import Any
@@ -8,50 +8,39 @@ import xarray as xr
 from jax.flatten_util import ravel_pytree
 
 from sgdsim.dynamics import AbstractStepper, step_times
-from sgdsim.runs._claims import evaluate_claims, print_claims
-from sgdsim.runs._complete import NOT_JUDGED, complete_run
+from sgdsim.runs._complete import NOT_JUDGED
 from sgdsim.runs._escapes import escape_values
-from sgdsim.runs._output import RunPaths
-from sgdsim.runs._processes import mean_over_trajectories, print_processes
-from sgdsim.runs._progress import Reporter
+from sgdsim.runs._processes import mean_over_trajectories
 from sgdsim.runs._validity import effective_batch_size
 from sgdsim.runs._workbench import Workbench
 from sgdsim.scenario import Dynamics, DynamicsScenario, Sgd, Svag
 from sgdsim.stability import SdeProbes, SdeValidity, SvagTest, judge_sde, svag_sweep_test
-from sgdsim.store import RunStore, open_run
+from sgdsim.store import PointStore
 
 # Processes that follow plain SGD: what the gauges of the verdict are made for.
 _PLAIN = ("gd", "sgd", "gaussian_sgd", "sde", "svag", "sgld", "label_noise_sgd")
 
 
-def finish_dynamics(
+def evaluate_dynamics(
     scenario: DynamicsScenario,
     bench: Workbench,
     steppers: list[AbstractStepper],
-    paths: RunPaths,
-    reporter: Reporter,
-    began: float,
+    store: PointStore,
 ) -> None:
-    """Complete the dataset, draw the figures, print processes and claims.
+    """Complete the dataset: mean losses, escapes, gauges and verdicts.
 
     Parameters
     ----------
     scenario, bench, steppers
         What ran.
-    paths
-        Files of the run.
-    reporter
-        Terminal.
-    began
-        Start on the monotonic clock.
+    store
+        Dataset of the point.
     """
-    reporter.stage("evaluating processes and claims")
-    store = RunStore.open(paths.partial)
-    dynamics = open_run(paths.partial)["dynamics"].to_dataset()
+    dynamics = store.tree()["dynamics"].to_dataset()
     store.write("dynamics", _losses(dynamics))
     if scenario.escape is not None:
         store.write("dynamics", escape_values(scenario, bench, steppers, dynamics))
-    dynamics = open_run(paths.partial)["dynamics"].to_dataset()
+    dynamics = store.tree()["dynamics"].to_dataset()
     verdicts = {
         process.name: _judge(scenario, bench, (number, steppers[number]), dynamics)
         if process.dynamics.kind in _PLAIN
@@ -65,12 +54,6 @@ def finish_dynamics(
         for name, verdict in verdicts.items()
     }
     store.set_attrs({"verdicts": json.dumps(sentences)})
-    if scenario.claim:
-        store.write("claims", evaluate_claims(open_run(paths.partial), scenario.claim))
-    complete_run(store, paths, reporter, began)
-    finished = open_run(paths.store)
-    print_processes(finished, paths, reporter.console)
-    print_claims(finished, reporter.console)
 
 
 def _losses(dynamics: xr.Dataset) -> dict[str, np.ndarray]:

@@ -1,33 +1,33 @@
 """The exits study: one case after another, each an ensemble around a known minimum."""
 
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
+import xarray as xr
 from jaxtyping import PyTree
+from rich.console import Console
 
 from sgdsim.ensemble import (
     NEVER,
     Ensemble,
     EnsembleState,
+    Leg,
     Schedule,
     choose_layout,
     no_observables,
+    on_host,
 )
+from sgdsim.problems import coordinate_count
 from sgdsim.runs._case_result import CaseResult
 from sgdsim.runs._case_values import evaluate_case
 from sgdsim.runs._cases import CaseBench, build_case
 from sgdsim.runs._checkpoint import load_tree, save_tree
-from sgdsim.runs._exits_finish import finish_exits
-from sgdsim.runs._output import RunPaths
-from sgdsim.runs._progress import Reporter
-from sgdsim.runs._provenance import claim_coordinates, common_attributes
-from sgdsim.runs._signals import StopRequest
-from sgdsim.runs._study import StudyRun
+from sgdsim.runs._exits_report import print_cases
+from sgdsim.runs._output import PointFiles
+from sgdsim.runs._study import Dimensions, Simulation, StudyRun
 from sgdsim.scenario import ExitsScenario
-from sgdsim.store import GAP_BOUNDS, RunStore
+from sgdsim.store import GAP_BOUNDS, PointStore
 
 #: Steps at which survival is tabulated.
 _LOOKS = 65
@@ -50,77 +50,115 @@ class ExitsRun(StudyRun[ExitsScenario]):
     ----------
     scenario, benches
         What runs, one bench per case.
+    point
+        Number of the point in a sweep.
     """
 
-    def __init__(self, scenario: ExitsScenario, benches: list[CaseBench]):
-        self.scenario, self.benches = scenario, benches
+    def __init__(self, scenario: ExitsScenario, benches: list[CaseBench], point: int = 0):
+        self.scenario, self.benches, self.point = scenario, benches, point
         self.layout = choose_layout(scenario.compute.mapping, scenario.compute.devices)
         self.position = Position(0, 0)
         self.state: EnsembleState = self._start(0)
 
     @classmethod
-    def prepare(cls, scenario: ExitsScenario, stage: Callable[[str], None]) -> "ExitsRun":
-        """Build problem, process and set of every case; what cannot be is refused here."""
-        stage("building the cases")
-        return cls(scenario, [build_case(scenario, case) for case in scenario.case])
+    def dimensions(cls, scenario: ExitsScenario) -> Dimensions:
+        """Work out the size of the dataset."""
+        coords = {
+            "case": [case.name for case in scenario.case],
+            "series": [case.series for case in scenario.case],
+            "trajectory": np.arange(scenario.ensemble.trajectories),
+            "coordinate": np.arange(max(coordinate_count(case.problem) for case in scenario.case)),
+            "look": np.arange(_LOOKS),
+            "shell": np.arange(scenario.evaluation.radii),
+            "bound": list(GAP_BOUNDS),
+            "kind": ["certificate"] * len(GAP_BOUNDS),
+        }
+        return Dimensions(coords, {})
 
     @classmethod
-    def restore(cls, scenario: ExitsScenario, paths: RunPaths) -> "ExitsRun":
-        """Build it again; nothing random was prepared."""
-        return cls.prepare(scenario, lambda text: None)
+    def sketch(cls, scenario: ExitsScenario) -> list[Leg]:
+        """First leg of every case."""
+        run = cls.prepare(scenario, 0, lambda text: None)
+        return [
+            run._leg(number, run._ensemble(number), run._start(number))
+            for number in range(len(run.benches))
+        ]
 
-    def create(self, paths: RunPaths) -> None:
-        """Make the dataset and the first checkpoint."""
-        self.paths = paths
-        self.store = _create_store(self)
+    @classmethod
+    def prepare(
+        cls, scenario: ExitsScenario, point: int, stage: Callable[[str], None]
+    ) -> "ExitsRun":
+        """Build problem, process and set of every case; what cannot be is refused here."""
+        stage("building the cases")
+        return cls(scenario, [build_case(scenario, case) for case in scenario.case], point)
+
+    @classmethod
+    def restore(cls, scenario: ExitsScenario, point: int, files: PointFiles) -> "ExitsRun":
+        """Build it again; nothing random was prepared."""
+        return cls.prepare(scenario, point, lambda text: None)
+
+    def create(self, files: PointFiles, store: PointStore) -> None:
+        """Write what never changes and the first checkpoint."""
+        self.files, self.store = files, store
+        rates = [float(case.dynamics.learning_rate) for case in self.scenario.case]
+        store.write_coords({"learning_rate": np.array(rates)})
         self._checkpoint()
 
-    def load(self, paths: RunPaths, store: RunStore) -> None:
+    def load(self, files: PointFiles, store: PointStore) -> None:
         """Take up the last checkpoint."""
-        self.paths, self.store = paths, store
+        self.files, self.store = files, store
         digest = self.scenario.digest()
         # Cases differ in their parameters, so the position must be known first.
-        _, where = load_tree(paths.checkpoint, (), digest)
+        _, where = load_tree(files.checkpoint, (), digest)
         self.position = Position(int(where["case"]), int(where["step"]))
-        state, _ = load_tree(paths.checkpoint, self._start(self.position.case), digest)
+        state, _ = load_tree(files.checkpoint, self._start(self.position.case), digest)
         self.state = self.layout.place(state)
 
-    def go(self, reporter: Reporter, stop: StopRequest, began: float) -> None:
-        """Run and evaluate what is left of every case, then finish."""
-        scenario = self.scenario
-        how = f"stopped; continue with: sgdsim resume {self.paths.folder}"
-        steps = [scenario.steps_of(case) for case in scenario.case]
-        before = np.concatenate([[0], np.cumsum(steps)])
-        done = int(before[self.position.case]) + self.position.step
-        with reporter.steps(scenario.name, done, int(before[-1])):
-            for number in range(self.position.case, len(scenario.case)):
-                if number != self.position.case:
-                    self.position, self.state = Position(number, 0), self._start(number)
-                    self._checkpoint()
-                ensemble = self._ensemble(number)
-                keys = ensemble.keys(scenario.ensemble.seed, self._trajectories, point=number)
-                chunks = ensemble.run(keys, self.state, self.position.step)
-                # Asked before every chunk, so that a resumed run ends a case where it would have.
-                while not self._nobody_left and (chunk := next(chunks, None)) is not None:
-                    self.position, self.state = Position(number, chunk.stop), chunk.state
-                    self.store.set_attrs({"wall_seconds": time.monotonic() - began})
-                    self._checkpoint()
-                    reporter.reached(int(before[number]) + chunk.stop)
-                    stop.check(how)
-                self._evaluate(number)
-                reporter.reached(int(before[number + 1]))
-                stop.check(how)
-        finish_exits(scenario, self.paths, reporter, began)
+    @property
+    def done(self) -> int:
+        """Steps that have been made, those that an early end saved included."""
+        return sum(self._steps[: self.position.case]) + self.position.step
+
+    @property
+    def total(self) -> int:
+        """Steps of all cases."""
+        return sum(self._steps)
+
+    @property
+    def _steps(self) -> list[int]:
+        return [self.scenario.steps_of(case) for case in self.scenario.case]
+
+    def simulate(self) -> Simulation:
+        """Ask for what is left of every case, and evaluate each at its end."""
+        for number in range(self.position.case, len(self.scenario.case)):
+            if number != self.position.case:
+                self.position, self.state = Position(number, 0), self._start(number)
+                self._checkpoint()
+            ensemble, steps = self._ensemble(number), self._steps[number]
+            # Asked before every chunk, so that a resumed run ends a case where it would have.
+            while self.position.step < steps and not self._nobody_left:
+                chunk = yield self._leg(number, ensemble, self.state)
+                self.position, self.state = Position(number, chunk.stop), chunk.state
+                self._checkpoint()
+            self._evaluate(number)
+
+    def evaluate(self, stage: Callable[[str], None]) -> None:
+        """Do nothing: every case was evaluated at its end."""
+
+    @staticmethod
+    def report(tree: xr.DataTree, console: Console) -> None:
+        """Print one row per case, and what was found beside it."""
+        print_cases(tree, console)
+
+    def _leg(self, number: int, ensemble: Ensemble, state: EnsembleState) -> Leg:
+        # Cases of one point, and of different points, have random numbers of their own.
+        key = self.point * len(self.scenario.case) + number
+        keys = ensemble.keys(self.scenario.ensemble.seed, self._trajectories, key)
+        return Leg(ensemble, keys, state, self.position.step, self._trajectories)
 
     @property
     def _trajectories(self) -> int:
         return self.scenario.ensemble.trajectories
-
-    @property
-    def _coordinates(self) -> int:
-        """Parameters of the largest landscape; those of networks are not kept."""
-        sizes = [np.size(b.centre) for b in self.benches if isinstance(b.centre, jax.Array)]
-        return max(map(int, sizes), default=0)
 
     @property
     def _nobody_left(self) -> bool:
@@ -144,7 +182,7 @@ class ExitsRun(StudyRun[ExitsScenario]):
 
     def _members(self, tree: PyTree) -> PyTree:
         """Values of the trajectories without the padding of the layout."""
-        return jax.tree.map(lambda a: np.asarray(a)[: self._trajectories], tree)
+        return on_host(tree, self._trajectories)
 
     def _evaluate(self, number: int) -> None:
         """Work out everything about a case whose trajectories have run, and write it."""
@@ -157,9 +195,10 @@ class ExitsRun(StudyRun[ExitsScenario]):
         looks = np.concatenate([looks, np.full(_LOOKS - looks.size, self.position.step, np.int32)])
         values, sentences = evaluate_case(self.scenario, result, looks)
         here = {"case": slice(number, number + 1)}
+        coordinates = len(self.dimensions(self.scenario).coords["coordinate"])
         for name in ("final_position", "quenched_position"):
             if name in values:  # as many coordinates as the largest landscape has
-                missing = self._coordinates - values[name].shape[1]
+                missing = coordinates - values[name].shape[1]
                 values[name] = np.pad(values[name], ((0, 0), (0, missing)), constant_values=np.nan)
         self.store.write("exits", {k: _stored(v)[None] for k, v in values.items()}, here)
         self.store.set_attrs({f"statement_{number}": sentences})
@@ -183,34 +222,10 @@ class ExitsRun(StudyRun[ExitsScenario]):
         here = {"case": slice(self.position.case, self.position.case + 1)}
         self.store.write("exits", {name: value[None] for name, value in values.items()}, here)
         where = self.position._asdict()
-        save_tree(self.paths.checkpoint, self.state, self.scenario.digest(), **where)
+        save_tree(self.files.checkpoint, self.state, self.scenario.digest(), **where)
 
 
 def _stored(value: Any) -> np.ndarray:
     """Array as the dataset holds it: counts are 32 bits there."""
     array = np.asarray(value)
     return array.astype(np.int32) if array.dtype == np.int64 else array
-
-
-def _create_store(run: ExitsRun) -> RunStore:
-    """Preallocate the dataset."""
-    scenario = run.scenario
-    return RunStore.create(
-        run.paths.partial,
-        coords={
-            "case": [case.name for case in scenario.case],
-            "series": [case.series for case in scenario.case],
-            "learning_rate": np.array([float(c.dynamics.learning_rate) for c in scenario.case]),
-            "trajectory": np.arange(scenario.ensemble.trajectories),
-            "coordinate": np.arange(run._coordinates),
-            "look": np.arange(_LOOKS),
-            "shell": np.arange(scenario.evaluation.radii),
-            "bound": list(GAP_BOUNDS),
-            "kind": ["certificate"] * len(GAP_BOUNDS),
-            **claim_coordinates(scenario.claim),
-        },
-        attrs=common_attributes(scenario, run.layout),
-        study=scenario.study,
-        precision=scenario.compute.precision,
-        chunk_sizes={},
-    )

@@ -1,4 +1,4 @@
-"""After the last case of an exits study: claims, figures, the table on the terminal."""
+"""The table of an exits study on the terminal."""
 
 import json
 
@@ -8,45 +8,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sgdsim.runs._claims import evaluate_claims, print_claims
-from sgdsim.runs._complete import complete_run
-from sgdsim.runs._output import RunPaths
-from sgdsim.runs._progress import Reporter
-from sgdsim.scenario import ExitsScenario
-from sgdsim.store import EVIDENCE, RunStore, open_run
+from sgdsim.store import EVIDENCE
 
 #: What is said on the terminal; the rest of the sentences is in the dataset.
 _TOLD = ("outside", "unreachable", "split", "no splitting", "gap", "no gap")
 
 
-def finish_exits(
-    scenario: ExitsScenario, paths: RunPaths, reporter: Reporter, began: float
-) -> None:
-    """Complete the dataset, draw the figures, print cases and claims.
-
-    Parameters
-    ----------
-    scenario
-        What ran.
-    paths
-        Files of the run.
-    reporter
-        Terminal.
-    began
-        Start on the monotonic clock.
-    """
-    reporter.stage("evaluating claims")
-    store = RunStore.open(paths.partial)
-    if scenario.claim:
-        store.write("claims", evaluate_claims(open_run(paths.partial), scenario.claim))
-    complete_run(store, paths, reporter, began)
-    finished = open_run(paths.store)
-    print_cases(finished, paths, reporter.console)
-    print_claims(finished, reporter.console)
-
-
-def print_cases(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
-    """Print one row per case, what was found beside it, and where the files are."""
+def print_cases(tree: xr.DataTree, console: Console) -> None:
+    """Print one row per case, and what was found beside it."""
     exits = tree["exits"].to_dataset()
     table = Table(title=escape(str(tree.attrs["title"])), title_justify="left")
     table.add_column("case", overflow="fold")
@@ -71,7 +40,6 @@ def print_cases(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
         for topic, sentence in case_sentences(tree, number).items():
             if topic in _TOLD and sentence:
                 console.print(f"{name}: {sentence}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"dataset  {paths.store}\nfigures  {paths.figures}", highlight=False)
 
 
 def case_sentences(tree: xr.DataTree, number: int) -> dict[str, str]:

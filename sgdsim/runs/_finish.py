@@ -1,6 +1,7 @@
-"""After the last step: stay probability and its bounds, claims, figures, the finished dataset."""
+"""After the last step: stay probability and its bounds, basins, what is said in words."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,22 +13,18 @@ from jaxtyping import Bool
 from sgdsim.bounds import combined_statement
 from sgdsim.problems import ClassificationTask, Network, cast, squared_norm
 from sgdsim.runs._bounds import Certifier
-from sgdsim.runs._claims import evaluate_claims, print_claims
-from sgdsim.runs._complete import NOT_JUDGED, complete_run
+from sgdsim.runs._complete import NOT_JUDGED
 from sgdsim.runs._constants import BallConstants
 from sgdsim.runs._evidence import EvidenceBounds
 from sgdsim.runs._final_basins import final_basins
-from sgdsim.runs._output import RunPaths
 from sgdsim.runs._plain import is_plain
 from sgdsim.runs._prepare import Setting
-from sgdsim.runs._progress import Reporter
 from sgdsim.runs._provenance import recorded_steps
 from sgdsim.runs._stay_statements import Around, stay_bounds
-from sgdsim.runs._summary import print_summary
 from sgdsim.scenario import StagnationScenario
 from sgdsim.stability import SdeProbes, judge_sde
 from sgdsim.stagnation import stagnation_number, stationary_radius, stay_probability
-from sgdsim.store import RunStore, open_run
+from sgdsim.store import PointStore
 
 _CONDITIONAL = (
     "The stay probability is conditional on the training rows: the set is a ball around the "
@@ -57,15 +54,14 @@ class Outcome(NamedTuple):
     diverged: Bool[np.ndarray, " trajectory"]
 
 
-def finish_run(
+def evaluate_stagnation(
     scenario: StagnationScenario,
     task: ClassificationTask,
     outcome: Outcome,
-    paths: RunPaths,
-    reporter: Reporter,
-    began: float,
+    store: PointStore,
+    stage: Callable[[str], None],
 ) -> None:
-    """Complete the dataset, draw the figures, print the claims.
+    """Complete the dataset: stay probabilities, their bounds, basins, statements, claims.
 
     Parameters
     ----------
@@ -73,16 +69,13 @@ def finish_run(
         What ran.
     outcome
         What the simulation left behind.
-    paths
-        Files of the run.
-    reporter
-        Terminal.
-    began
-        Start on the monotonic clock.
+    store
+        Dataset of the point.
+    stage
+        Says what goes on.
     """
-    reporter.stage("evaluating bounds and claims")
-    store = RunStore.open(paths.partial)
-    tree = open_run(paths.partial)
+    stage("evaluating bounds and claims")
+    tree = store.tree()
     steps = recorded_steps(scenario)
     store.write("stagnation", _survival(scenario, tree, steps))
     store.write("stagnation", _spread(tree))
@@ -91,7 +84,7 @@ def finish_run(
     stay = stay_bounds(scenario, task, around)
     store.write("stagnation", stay.values | _constants(outcome.constants, around))
     store.write("stagnation", _regime(scenario, task, around, tree))
-    reporter.stage("following final iterates to their minima")
+    stage("following final iterates to their minima")
     basins, basin_sentence = final_basins(
         scenario, task, setting.centre, outcome.theta, outcome.diverged
     )
@@ -109,12 +102,6 @@ def finish_run(
             "verdict": _verdict(scenario, tree["curvature"].to_dataset()),
         }
     )
-    if scenario.claim:
-        store.write("claims", evaluate_claims(open_run(paths.partial), scenario.claim))
-    complete_run(store, paths, reporter, began)
-    finished = open_run(paths.store)
-    print_summary(finished, paths, reporter.console)
-    print_claims(finished, reporter.console)
 
 
 def _verdict(scenario: StagnationScenario, curvature: xr.Dataset) -> str:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
 from jaxtyping import Float
 
 from sgdsim.curvature import hessian_product
@@ -51,8 +52,7 @@ def top_spaces(
     size = ravel_pytree(centre)[0].size
     rank = min(rank, size)
     of_hessian, of_noise = jax.random.split(jax.random.fold_in(stream(seed, "convexity"), 1))
-    product = hessian_product(problem.empirical_risk, centre)
-    rows = top_subspace(product, centre, rank, of_hessian).vectors
+    rows = top_subspace(Partial(_hessian, problem, centre), centre, rank, of_hessian).vectors
     space = np.zeros((rank, size))
     space[: len(rows)] = rows
     values: dict[str, Any] = {
@@ -60,7 +60,8 @@ def top_spaces(
         "top_space_energy_null": len(rows) / size,
     }
     if noise is not None and len(rows):
-        noisy = top_subspace(noise.covariance(problem, centre), centre, rank, of_noise).vectors
+        product = Partial(_covariance, noise, problem, centre)
+        noisy = top_subspace(product, centre, rank, of_noise).vectors
         if len(noisy):
             found = subspace_angles(rows, noisy)
             values |= {
@@ -69,6 +70,17 @@ def top_spaces(
                 "hessian_noise_angle": found.angles[0],
             }
     return space, values
+
+
+# Operators as pytrees: the points of a sweep then share their compiled search.
+def _hessian(problem: Problem, centre: Network, v: Network) -> Network:
+    return hessian_product(problem.empirical_risk, centre)(v)
+
+
+def _covariance(
+    noise: AbstractGradientNoise, problem: Problem, centre: Network, v: Network
+) -> Network:
+    return noise.covariance(problem, centre)(v)
 
 
 class Motion:

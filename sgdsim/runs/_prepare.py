@@ -10,6 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from sgdsim._caching import remembered
 from sgdsim._errors import SgdsimError
 from sgdsim.bounds import auto_margin
 from sgdsim.dynamics import AbstractGradientNoise, MinibatchNoise, build_noise
@@ -18,6 +19,8 @@ from sgdsim.problems import (
     Network,
     Problem,
     Rows,
+    build_task,
+    cast,
     initial_network,
     margins,
     squared_norm,
@@ -32,7 +35,7 @@ from sgdsim.runs._constants import (
 from sgdsim.runs._motion import top_spaces
 from sgdsim.runs._plain import is_plain
 from sgdsim.runs._provenance import recorded_steps
-from sgdsim.scenario import StagnationScenario
+from sgdsim.scenario import Classification, Minimum as MinimumTable, StagnationScenario
 from sgdsim.stagnation import (
     CONDITIONS,
     ConvexityRatios,
@@ -97,13 +100,9 @@ def prepare(
     values
         What the dataset keeps, by group and variable.
     """
-    report("searching the minimum on the reference rows")
-    settings = scenario.minimum.tolerance, scenario.minimum.max_iterations
-    start = start_network(scenario, task)
-    reference = find_minimum(_float64(task, task.reference), start, *settings)
-    report("searching the minimum on the training rows")
+    report("searching the minima on the reference and the training rows")
+    reference, centre = _minima(scenario.problem, scenario.minimum)
     problem = _float64(task, task.training)
-    centre = find_minimum(problem, reference.theta, *settings)
     report("measuring the noise, choosing the radius")
     noise = build_noise(scenario.dynamics, centre.theta)
     at_minimum = noise_constants(noise, problem, centre.theta)
@@ -136,6 +135,19 @@ def prepare(
         "curvature": _minimum_values(reference, centre) | alignment,
     }
     return setting, values
+
+
+@remembered(8)
+def _minima(problem: Classification, settings: MinimumTable) -> tuple[Minimum, Minimum]:
+    """Minimum on the reference rows, and on the training rows found from there.
+
+    Once for all points of a sweep that differ in other things.
+    """
+    task = build_task(problem)
+    search = settings.tolerance, settings.max_iterations
+    start = initial_network(problem, task, stream(settings.seed, "start"))
+    reference = find_minimum(_float64(task, task.reference), start, *search)
+    return reference, find_minimum(_float64(task, task.training), reference.theta, *search)
 
 
 def start_network(scenario: StagnationScenario, task: ClassificationTask) -> Network:
@@ -284,7 +296,7 @@ def _convexity(
     """Sample the ratios along four families of directions at log-spaced radii up to ``radius``."""
     problem, centre = around
     settings = scenario.convexity
-    flat, unravel = ravel_pytree(centre.theta)
+    flat = ravel_pytree(centre.theta)[0]
     keys = jax.random.split(stream(settings.seed, "convexity"), settings.directions + 1)
     vectors = np.asarray(centre.spectrum.vectors)
     vectors = vectors[np.linalg.norm(vectors, axis=1) > 0.5]  # Lanczos may have ended early
@@ -297,12 +309,8 @@ def _convexity(
         "top": vectors[-ends:],
         "bottom": vectors[:ends],
     }
-
-    def value_and_grad(data: Problem, theta: Array):
-        return jax.value_and_grad(lambda v: data.empirical_risk(unravel(v)))(theta)
-
     return sample_convexity(
-        value_and_grad,
+        _flat_value_and_grad(scenario.problem),
         problem,
         np.asarray(flat),
         np.concatenate(list(directions.values())),
@@ -310,3 +318,16 @@ def _convexity(
         learning_rate=scenario.dynamics.learning_rate,
         families=[name for name, rows in directions.items() for _ in rows],
     )
+
+
+@remembered(8)
+def _flat_value_and_grad(table: Classification) -> Callable[[Problem, Array], tuple[Array, Array]]:
+    """Risk and gradient at a flat vector; one function per model, so that it compiles once."""
+    task = build_task(table)
+    like = initial_network(table, task, stream(0, "start"))
+    unravel = ravel_pytree(cast(like, jnp.float64))[1]
+
+    def value_and_grad(problem: Problem, theta: Array) -> tuple[Array, Array]:
+        return jax.value_and_grad(lambda v: problem.empirical_risk(unravel(v)))(theta)
+
+    return value_and_grad

@@ -9,8 +9,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sgdsim.runs._output import RunPaths
-
 
 def mean_over_trajectories(values: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Mean over the trajectories that are not NaN, and its standard error."""
@@ -54,8 +52,8 @@ def grouped_verdicts(tree: xr.DataTree) -> dict[str, str]:
     return {names: sentences[name] for names, name in worst.items()}
 
 
-def print_processes(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
-    """Print one row per process, the verdicts, and where the files are."""
+def print_processes(tree: xr.DataTree, console: Console) -> None:
+    """Print one row per process, and the verdicts."""
     dynamics = tree["dynamics"].to_dataset()
     late, stderr = mean_over_trajectories(dynamics["late_loss"])
     table = Table(title=escape(str(tree.attrs["title"])), title_justify="left")
@@ -81,7 +79,6 @@ def print_processes(tree: xr.DataTree, paths: RunPaths, console: Console) -> Non
     console.print(table)
     for names, sentence in grouped_verdicts(tree).items():
         console.print(f"{names}: {sentence}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"dataset  {paths.store}\nfigures  {paths.figures}", highlight=False)
 
 
 def _with_error(mean: float, stderr: float) -> str:

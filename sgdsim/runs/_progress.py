@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sgdsim.runs._output import RunPaths
+
 
 class Reporter:
     """Progress bar and messages on the terminal; silent if ``quiet``.
@@ -22,7 +24,7 @@ class Reporter:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("steps"),
+            TextColumn("{task.fields[unit]}"),
             TimeRemainingColumn(),
             console=self.console,
             disable=quiet,
@@ -33,12 +35,21 @@ class Reporter:
         self.console.print(f"[dim]{text} ...[/dim]")
 
     @contextmanager
-    def steps(self, name: str, done: int, total: int) -> Iterator["Reporter"]:
-        """Show a bar while the steps run."""
-        self._task = self._bar.add_task(name, completed=done, total=total)
+    def bar(self, name: str, done: float | int, total: int, unit: str) -> Iterator["Reporter"]:
+        """Show a bar while steps or points are being done."""
+        self._task = self._bar.add_task(name, total=total, unit=unit)
+        self.reached(done)
         with self._bar:
             yield self
 
-    def reached(self, step: int) -> None:
-        """Move the bar to ``step``."""
-        self._bar.update(self._task, completed=step)
+    def reached(self, done: float | int) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=done)
+
+    def say(self, text: str) -> None:
+        """Print one sentence."""
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    def files(self, paths: RunPaths) -> None:
+        """Print where the files are."""
+        self.say(f"dataset  {paths.store}\nfigures  {paths.figures}")

@@ -3,7 +3,9 @@
 import datetime as dt
 import importlib.metadata
 import json
+import os
 import platform
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +40,8 @@ def provenance(layout: Layout) -> dict[str, Any]:
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         "device_count": layout.devices,
+        # XLA's pool of threads; the last bits of large matrix products depend on it.
+        "cores": os.cpu_count() or 1,
         "mapping": layout.mapping,
     }
 
@@ -49,6 +53,7 @@ def common_attributes(scenario: Scenario, layout: Layout) -> dict[str, Any]:
         "scenario_digest": scenario.digest(),
         "title": scenario.title,
         "seed": scenario.ensemble.seed,
+        "run": uuid.uuid4().hex,
         "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "creation_library": "sgdsim",
         **provenance(layout),

@@ -1,49 +1,54 @@
 """Run a scenario: prepare, simulate time chunk by time chunk, finish; resume after a kill."""
 
-import contextlib
+import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import jax
 
 from sgdsim._errors import StoreError
-from sgdsim.ensemble import use_host_devices
-from sgdsim.runs._dynamics import DynamicsRun
-from sgdsim.runs._exits import ExitsRun
-from sgdsim.runs._output import check_output, clear_output, find_run
+from sgdsim.ensemble import memory_budget
+from sgdsim.runs._again import stored_scenario
+from sgdsim.runs._claims import evaluate_claims, print_claims
+from sgdsim.runs._cluster import ClusterError, check_cluster, require_answer
+from sgdsim.runs._complete import complete_run
+from sgdsim.runs._control import RunControl
+from sgdsim.runs._failures import reopen_failed
+from sgdsim.runs._hosts import copy_unfinished, is_first, is_spread, own_folder
+from sgdsim.runs._lock import RunLock, lock_run
+from sgdsim.runs._output import RunPaths, check_output, clear_output, find_run
+from sgdsim.runs._plan import make_plan, print_plan
 from sgdsim.runs._progress import Reporter
-from sgdsim.runs._provenance import provenance
+from sgdsim.runs._session import layout_of, require_same_machine, session
 from sgdsim.runs._signals import stop_on_signal
-from sgdsim.runs._stagnation import StagnationRun
+from sgdsim.runs._studies import STUDIES, create_store, point_store
 from sgdsim.runs._study import StudyRun
+from sgdsim.runs._sweep import carry_on_sweep, start_sweep
 from sgdsim.scenario import Scenario
-from sgdsim.store import RunStore
-
-#: How the run of each study is done.
-STUDIES: dict[str, type[StudyRun]] = {
-    "stagnation": StagnationRun,
-    "dynamics": DynamicsRun,
-    "exits": ExitsRun,
-}
+from sgdsim.store import Location, RunStore, as_location
 
 
 def run(
-    scenario: Scenario, out: str | Path, *, overwrite: bool = False, quiet: bool = False
-) -> Path:
-    """Run a scenario into a folder.
+    scenario: Scenario,
+    out: str | os.PathLike[str] | Location,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+    cluster: str | None = None,
+) -> Location:
+    """Run a scenario, or all points of its sweep, into a folder.
 
     Parameters
     ----------
     scenario
         What to run.
     out
-        Run folder; the dataset is ``out/run.zarr``, the figures are in ``out/figures``.
+        Run folder, or a URL such as ``s3://bucket/run``; the dataset is ``out/run.zarr``, the
+        figures are in ``out/figures``.
     overwrite
         Replace a run that is already there.
     quiet
         Show neither progress nor claims.
+    cluster
+        Where the batches of a sweep run: ``None`` (here), ``"local:4"`` (four processes) or the
+        address of a Dask scheduler.
 
     Returns
     -------
@@ -54,12 +59,17 @@ def run(
     ------
     StoreError
         If the folder cannot be used; nothing is written then.
+    ClusterError
+        If the cluster cannot be used, or there is no sweep to spread over it.
     RunInterrupted
         If a signal stopped the run; ``resume`` continues it.
 
     Notes
     -----
-    On CPU it makes one JAX device per core for the whole process, if JAX has not started yet.
+    On CPU it makes one JAX device per core for the whole process, if JAX has not started yet. A
+    point of a sweep that fails does not stop the others: its status and reason are in the dataset.
+    After ``jax.distributed.initialize`` the trajectories are spread over the devices of all
+    processes, of which the first writes the dataset; all have to call this.
 
     Examples
     --------
@@ -74,25 +84,45 @@ def run(
     >>> sgdsim.open_run(folder)["trajectory"].loss.shape
     (2, 3)
     """
-    out = Path(out)
-    check_output(out, overwrite)
-    reporter = Reporter(quiet)
-    with _session(scenario), stop_on_signal(reporter.stage) as stop:
-        began = time.monotonic()
+    _check_cluster(cluster, scenario)
+    folder = own_folder(as_location(out), scenario)
+    check_output(folder, overwrite)
+    reporter = Reporter(quiet or folder != as_location(out))
+    with (
+        lock_run(folder) as lock,
+        session(scenario),
+        stop_on_signal(reporter.stage) as stop,
+    ):
+        control = RunControl(RunPaths(folder), reporter, stop, lock, time.monotonic())
 
         def stage(text: str) -> None:
-            stop.check(f"stopped before the first step; nothing to resume in {out}.")
+            stop.check(f"stopped before the first step; nothing to resume in {folder}.")
             reporter.stage(text)
 
-        simulation = STUDIES[scenario.study].prepare(scenario, stage)
+        if scenario.sweep is not None:
+            stage("planning")
+            plan = start_sweep(scenario, cluster, reporter)
+            store = create_store(scenario, layout_of(scenario), clear_output(folder))
+            store.set_attrs({"plan": plan.to_json()})
+            carry_on_sweep(scenario, store, cluster, control)
+            return folder
+        simulation = STUDIES[scenario.study].prepare(scenario, 0, stage)
         stage("compiling")
         # Only now: until here a run that is replaced was still whole.
-        simulation.create(clear_output(out))
-        simulation.go(reporter, stop, began)
-    return out
+        paths = clear_output(folder)
+        store = create_store(scenario, layout_of(scenario), paths)
+        simulation.create(paths.files(0), point_store(store, scenario, 0))
+        _carry_on(simulation, store, control)
+    return folder
 
 
-def resume(path: str | Path, *, quiet: bool = False) -> Path:
+def resume(
+    path: str | os.PathLike[str] | Location,
+    *,
+    quiet: bool = False,
+    cluster: str | None = None,
+    retry_failed: bool = False,
+) -> Location:
     """Continue an interrupted run from its last finished time chunk.
 
     Parameters
@@ -101,6 +131,10 @@ def resume(path: str | Path, *, quiet: bool = False) -> Path:
         Run folder or the dataset in it.
     quiet
         Show neither progress nor claims.
+    cluster
+        As for ``run``; it may be another one than before.
+    retry_failed
+        Also run the points of a sweep again that failed, of a finished one too.
 
     Returns
     -------
@@ -113,47 +147,116 @@ def resume(path: str | Path, *, quiet: bool = False) -> Path:
         If there is no run, it is finished, it was made by another version of the conventions,
         or its state cannot be read.
     """
-    paths = find_run(Path(path))
-    if paths.store.exists():
+    check_cluster(cluster)
+    require_answer(cluster)
+    paths = find_run(path)
+    if is_spread() and not paths.finished:
+        paths = _seen_from_here(paths)
+    if paths.finished and not retry_failed:
         raise StoreError(f"{paths.folder} is finished already; open it with sgdsim.open_run.")
-    store = RunStore.open(paths.partial)
-    scenario = Scenario.from_json(str(store.attrs["scenario"]))
-    if scenario.digest() != store.attrs["scenario_digest"]:
-        raise StoreError(
-            f"the scenario stored in {paths.partial} does not match its digest; the dataset was "
-            "edited and cannot be resumed."
-        )
-    if not paths.checkpoint.exists():
-        if "wall_seconds" in store.attrs:  # steps were made, so there was a checkpoint
-            raise StoreError(
-                f"{paths.checkpoint} is gone, and without it the run cannot go on; the dataset in "
-                f"{paths.partial} can still be read. Start again with --overwrite."
-            )
-        return run(scenario, paths.folder, overwrite=True, quiet=quiet)
-    reporter = Reporter(quiet)
-    with _session(scenario), stop_on_signal(reporter.stage) as stop:
-        began = time.monotonic() - float(str(store.attrs.get("wall_seconds", 0.0)))
-        simulation = STUDIES[scenario.study].restore(scenario, paths)
-        _require_same_machine(store, provenance(simulation.layout))
-        simulation.load(paths, store)
-        simulation.go(reporter, stop, began)
+    with lock_run(paths.folder) as lock:
+        if retry_failed:
+            reopen_failed(paths)
+        store = RunStore.open(paths.partial)
+        scenario = stored_scenario(store)
+        _check_cluster(cluster, scenario)
+        if scenario.sweep is None and not paths.files(0).checkpoint.exists():
+            if "wall_seconds" in store.point().attrs:  # steps were made: there was a checkpoint
+                raise StoreError(
+                    f"{paths.files(0).checkpoint} is gone, and without it the run cannot go on; "
+                    f"the dataset in {paths.partial} can still be read. Start again with "
+                    "--overwrite."
+                )
+            begins_anew = True
+        else:
+            begins_anew = False
+            reporter = Reporter(quiet or (is_spread() and not is_first()))
+            _resume(scenario, store, cluster, (paths, reporter, lock))
+    if begins_anew:  # outside of the lock, which it takes itself
+        run(scenario, paths.folder, overwrite=True, quiet=quiet)
     return paths.folder
 
 
-@contextlib.contextmanager
-def _session(scenario: Scenario) -> Iterator[None]:
-    """All cores as devices, float64 available."""
-    use_host_devices(scenario.compute.devices)
-    with jax.enable_x64(True):
-        yield
+def _check_cluster(cluster: str | None, scenario: Scenario) -> None:
+    check_cluster(cluster)
+    if cluster is not None and scenario.sweep is None:
+        raise ClusterError(
+            f"{scenario.name} has no sweep, so there is nothing to spread over {cluster}; leave "
+            "--cluster away, or sweep something, as in --set 'sweep.learning_rate=[0.1, 0.2]'."
+        )
+    require_answer(cluster)
 
 
-def _require_same_machine(store: RunStore, here: dict[str, Any]) -> None:
-    """Refuse to continue where the numbers would silently differ."""
-    for name in ("backend", "device", "device_count", "mapping", "versions"):
-        before, now = store.attrs.get(name), here[name]
-        if before != now:
-            raise StoreError(
-                f"the run was started with {name} = {before}, here it is {now}; the rest would "
-                "not equal an uninterrupted run. Resume it in the same environment or start again."
-            )
+def _seen_from_here(paths: RunPaths) -> RunPaths:
+    """Files that this process continues beside the others: a copy for all but the first."""
+    own = RunPaths(own_folder(paths.folder, stored_scenario(RunStore.open(paths.partial))))
+    if own != paths:
+        copy_unfinished(paths, own)
+    return own
+
+
+def plan(scenario: Scenario, cluster: str | None = None) -> None:
+    """Print what ``run`` would do; nothing is run or written.
+
+    Parameters
+    ----------
+    scenario
+        With or without a sweep.
+    cluster
+        Where it would run.
+    """
+    _check_cluster(cluster, scenario)
+    reporter = Reporter()
+    with session(scenario):
+        if scenario.sweep is not None:
+            start_sweep(scenario, cluster, reporter)
+        else:
+            print_plan(scenario, make_plan(scenario, memory_budget()), reporter.console)
+
+
+def _resume(
+    scenario: Scenario,
+    store: RunStore,
+    cluster: str | None,
+    held: tuple[RunPaths, Reporter, RunLock],
+) -> None:
+    paths, reporter, lock = held
+    with session(scenario), stop_on_signal(reporter.stage) as stop:
+        require_same_machine(store, layout_of(scenario))
+        control = RunControl(paths, reporter, stop, lock, time.monotonic())
+        if scenario.sweep is not None:
+            before = float(str(store.attrs.get("wall_seconds", 0.0)))
+            control = control._replace(began=control.began - before)
+            carry_on_sweep(scenario, store, cluster, control)
+            return
+        part = point_store(store, scenario, 0)
+        before = float(str(part.attrs.get("wall_seconds", 0.0)))
+        simulation = STUDIES[scenario.study].restore(scenario, 0, paths.files(0))
+        simulation.load(paths.files(0), part)
+        _carry_on(simulation, store, control._replace(began=control.began - before))
+
+
+def _carry_on(simulation: StudyRun, store: RunStore, control: RunControl) -> None:
+    """Simulate what is left of one run, then finish it."""
+    scenario, part, reporter = simulation.scenario, simulation.store, control.reporter
+    with reporter.bar(scenario.name, simulation.done, simulation.total, "steps"):
+        requests = simulation.simulate()
+        leg = next(requests, None)
+        while leg is not None:
+            chunk = leg.advance()
+            try:
+                leg = requests.send(chunk)
+            except StopIteration:
+                leg = None
+            part.set_attrs({"wall_seconds": control.seconds})
+            reporter.reached(simulation.done)
+            control.check()
+    simulation.evaluate(reporter.stage)
+    if scenario.claim:
+        part.write("claims", evaluate_claims(part.tree(), scenario.claim))
+    part.set_attrs({"wall_seconds": control.seconds})
+    part.set_status("done")
+    tree = complete_run(store, control)
+    simulation.report(tree, reporter.console)
+    reporter.files(control.paths)
+    print_claims(tree, reporter.console)

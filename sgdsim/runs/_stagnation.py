@@ -1,39 +1,43 @@
 """The stagnation study: one process, watched around a minimum, probed and certified."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Key
+from jaxtyping import Array
+from rich.console import Console
 
-from sgdsim.dynamics import build_stepper
+from sgdsim.bounds import CERTIFICATES
+from sgdsim.dynamics import build_stepper, step_times
 from sgdsim.ensemble import (
     NEVER,
     ClassificationObserver,
     Ensemble,
     EnsembleState,
+    Leg,
     Schedule,
     choose_layout,
+    on_host,
 )
-from sgdsim.problems import ClassificationTask, Network, build_task, cast
+from sgdsim.problems import ClassificationTask, Network, build_task, cast, layer_count
 from sgdsim.runs._bounds import Certifier
 from sgdsim.runs._checkpoint import load_tree, save_tree
 from sgdsim.runs._constants import BallConstants, visited_constants
-from sgdsim.runs._dataset import create_store
-from sgdsim.runs._finish import Outcome, finish_run
+from sgdsim.runs._finish import Outcome, evaluate_stagnation
 from sgdsim.runs._motion import Motion
-from sgdsim.runs._output import RunPaths
-from sgdsim.runs._prepare import Setting, Values, prepare, start_network
+from sgdsim.runs._output import PointFiles
+from sgdsim.runs._prepare import Setting, Values, convexity_radii, prepare, start_network
 from sgdsim.runs._probe import CURVATURE_VARIABLES, build_prober, probe_ensemble
-from sgdsim.runs._progress import Reporter
-from sgdsim.runs._signals import StopRequest
-from sgdsim.runs._study import StudyRun
+from sgdsim.runs._provenance import recorded_steps
+from sgdsim.runs._study import Dimensions, Simulation, StudyRun
+from sgdsim.runs._summary import print_summary
 from sgdsim.scenario import StagnationScenario
+from sgdsim.stability import gradient_descent_threshold
 from sgdsim.stagnation import Ball
-from sgdsim.store import RunStore
+from sgdsim.store import PointStore
 
 
 class StagnationRun(StudyRun[StagnationScenario]):
@@ -45,6 +49,8 @@ class StagnationRun(StudyRun[StagnationScenario]):
         What runs.
     values
         What the preparation found for the dataset; empty for a restored run.
+    point
+        Number of the point in a sweep.
     """
 
     def __init__(
@@ -53,8 +59,9 @@ class StagnationRun(StudyRun[StagnationScenario]):
         task: ClassificationTask,
         setting: Setting,
         values: Values,
+        point: int = 0,
     ):
-        self.scenario, self.task, self.setting = scenario, task, setting
+        self.scenario, self.task, self.setting, self.point = scenario, task, setting, point
         self._values = values
         self.certifier = Certifier(scenario, task, setting)
         dtype = jnp.dtype(scenario.compute.precision)
@@ -76,80 +83,130 @@ class StagnationRun(StudyRun[StagnationScenario]):
         self.visited = BallConstants()
 
     @classmethod
-    def prepare(cls, scenario: StagnationScenario, stage: Callable[[str], None]) -> "StagnationRun":
+    def dimensions(cls, scenario: StagnationScenario) -> Dimensions:
+        """Work out the size of the dataset."""
+        schedule = scenario.ensemble
+        coords = {
+            "trajectory": np.arange(schedule.trajectories),
+            "step": recorded_steps(scenario),
+            "probe": np.arange(0, schedule.steps + 1, schedule.chunk_steps),
+            "shell": np.arange(scenario.convexity.radii),
+            "bound": list(CERTIFICATES),
+            "kind": ["certificate"] * len(CERTIFICATES),
+            "layer": np.arange(layer_count(scenario.problem)),
+        }
+        return Dimensions(
+            coords, {"step": schedule.chunk_steps // schedule.record_every, "probe": 1}
+        )
+
+    @classmethod
+    def sketch(cls, scenario: StagnationScenario) -> list[Leg]:
+        """Shape of the ensemble: around the start of the search instead of the minimum."""
+        task = build_task(scenario.problem)
+        start = cast(start_network(scenario, task), jnp.float64)
+        setting = Setting(start, start, 1.0, 1.0, BallConstants(), np.zeros((0, 1)))
+        return [cls(scenario, task, setting, {}).leg]
+
+    @classmethod
+    def prepare(
+        cls, scenario: StagnationScenario, point: int, stage: Callable[[str], None]
+    ) -> "StagnationRun":
         """Find the minima and the radius; nothing is written."""
         task = build_task(scenario.problem)
         setting, values = prepare(scenario, task, stage)
-        return cls(scenario, task, setting, values)
+        return cls(scenario, task, setting, values, point)
 
     @classmethod
-    def restore(cls, scenario: StagnationScenario, paths: RunPaths) -> "StagnationRun":
+    def restore(
+        cls, scenario: StagnationScenario, point: int, files: PointFiles
+    ) -> "StagnationRun":
         """Take up the preparation of an interrupted run."""
         task = build_task(scenario.problem)
-        return cls(scenario, task, _load_setting(paths, scenario, task), {})
+        return cls(scenario, task, _load_setting(files, scenario, task), {}, point)
 
     @property
-    def keys(self) -> Key[Array, " trajectory"]:
-        """Keys of the trajectories."""
-        ensemble = self.scenario.ensemble
-        return self.ensemble.keys(ensemble.seed, ensemble.trajectories)
+    def leg(self) -> Leg:
+        """What the next time chunk needs."""
+        seed = self.scenario.ensemble.seed
+        keys = self.ensemble.keys(seed, self._trajectories, self.point)
+        return Leg(self.ensemble, keys, self.state, self.step, self._trajectories)
 
-    def create(self, paths: RunPaths) -> None:
+    @property
+    def done(self) -> int:
+        """Steps that have been made."""
+        return self.step
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self.scenario.ensemble.steps
+
+    @property
+    def _trajectories(self) -> int:
+        return self.scenario.ensemble.trajectories
+
+    def create(self, files: PointFiles, store: PointStore) -> None:
         """Write what never changes, probe the start, make the first checkpoint."""
-        self.paths = paths
-        save_tree(paths.preparation, self.setting, self.scenario.digest())
-        self.store = create_store(
-            self.scenario, paths.partial, self.setting, self._values, self.ensemble
+        self.files, self.store = files, store
+        save_tree(files.preparation, self.setting, self.scenario.digest())
+        times = step_times(self.ensemble.stepper, self.scenario.ensemble.steps)
+        radii = convexity_radii(float(self.setting.radius), self.scenario.convexity.radii)
+        store.write_coords(
+            {"time": times[recorded_steps(self.scenario)], "convexity_radius": radii}
         )
-        self.store.write("bounds", self.certifier.fixed)
+        for group, found in self._values.items():
+            store.write(group, found)
+        threshold = gradient_descent_threshold(self.scenario.dynamics.learning_rate)
+        store.write("curvature", {"threshold": threshold})
+        store.write("bounds", self.certifier.fixed)
         self.probe()
         self.checkpoint()
 
-    def go(self, reporter: Reporter, stop: StopRequest, began: float) -> None:
-        """Simulate what is left and finish the dataset."""
-        total = self.scenario.ensemble.steps
-        how = f"stopped; continue with: sgdsim resume {self.paths.folder}"
-        with reporter.steps(self.scenario.name, self.step, total):
-            for chunk in self.ensemble.run(self.keys, self.state, self.step):
-                every = self.scenario.ensemble.record_every
-                self.record(chunk.records, slice(chunk.start // every, chunk.stop // every))
-                self.step, self.state = chunk.stop, chunk.state
-                self.probe()
-                self.store.set_attrs({"wall_seconds": time.monotonic() - began})
-                self.checkpoint()
-                reporter.reached(self.step)
-                stop.check(how)
-        last = self.scenario.ensemble.steps // self.scenario.ensemble.record_every
+    def simulate(self) -> Simulation:
+        """Ask for what is left, time chunk by time chunk."""
+        every = self.scenario.ensemble.record_every
+        while self.step < self.total:
+            chunk = yield self.leg
+            self.record(chunk.records, slice(chunk.start // every, chunk.stop // every))
+            self.step, self.state = chunk.stop, chunk.state
+            self.probe()
+            self.checkpoint()
+        last = self.total // every
         self.record(self.ensemble.observe(self.state), slice(last, last + 1))
-        count = self.scenario.ensemble.trajectories
+
+    def evaluate(self, stage: Callable[[str], None]) -> None:
+        """Evaluate stay probabilities, bounds and claims."""
         outcome = Outcome(
             setting=self.setting,
             constants=self.setting.sampled.merge(self.visited),
-            theta=jax.tree.map(lambda a: a[:count], self.state.theta),
-            diverged=np.asarray(self.state.track.diverged)[:count],
+            theta=on_host(self.state.theta, self._trajectories),
+            diverged=on_host(self.state.track.diverged, self._trajectories),
         )
-        finish_run(self.scenario, self.task, outcome, self.paths, reporter, began)
+        evaluate_stagnation(self.scenario, self.task, outcome, self.store, stage)
 
-    def record(self, records: dict[str, Array], rows: slice) -> None:
+    @staticmethod
+    def report(tree: xr.DataTree, console: Console) -> None:
+        """Print minimum, noise, ball, exit bounds and certificates."""
+        print_summary(tree, console)
+
+    def record(self, records: Mapping[str, Array | np.ndarray], rows: slice) -> None:
         """Write the observables of one time chunk."""
-        count = self.scenario.ensemble.trajectories
-        values = {name: np.asarray(value)[:count] for name, value in records.items()}
+        values = on_host(records, self._trajectories)
         values["inside"] = values["inside"].astype(np.int8)
         self.store.write("trajectory", values, {"step": rows})
 
     def probe(self) -> None:
         """Measure curvature, noise and bounds of the present iterates."""
-        count = self.scenario.ensemble.trajectories
         measured = probe_ensemble(
             self.ensemble.layout, self.prober, self.state, jnp.asarray(self.step, jnp.int32)
         )
-        measured = {name: np.asarray(value)[:count] for name, value in measured.items()}
+        measured = on_host(measured, self._trajectories)
         self.visited = self.visited.merge(visited_constants(measured, float(self.setting.radius)))
         index = self.step // self.scenario.ensemble.chunk_steps
         region = {"probe": slice(index, index + 1)}
         known = {name: measured[name][:, None] for name in CURVATURE_VARIABLES if name in measured}
         self.store.write("curvature", known, region)
-        theta = jax.tree.map(lambda a: a[:count], self.state.theta)
+        theta = on_host(self.state.theta, self._trajectories)
         margins = measured["training_margins"], measured["held_out_margins"]
         inside = measured["distance"] <= float(self.setting.radius)
         flat = jax.vmap(lambda one: ravel_pytree(one)[0])(theta)
@@ -159,9 +216,7 @@ class StagnationRun(StudyRun[StagnationScenario]):
 
     def checkpoint(self) -> None:
         """Write what every trajectory has done so far, then the state to resume from."""
-        track = jax.tree.map(
-            lambda a: np.asarray(a)[: self.scenario.ensemble.trajectories], self.state.track
-        )
+        track = on_host(self.state.track, self._trajectories)
         # Nothing is measured yet where a count is zero: 0/0 is NaN, not 0.
         late = self.step - self.ensemble.schedule.halfway
         diverged = track.diverged_step != NEVER
@@ -186,28 +241,26 @@ class StagnationRun(StudyRun[StagnationScenario]):
             {"status": status.astype(np.int8), "diverged_step": track.diverged_step},
         )
         digest = self.scenario.digest()
-        save_tree(self.paths.checkpoint, (self.state, self.visited), digest, step=self.step)
+        save_tree(self.files.checkpoint, (self.state, self.visited), digest, step=self.step)
 
-    def load(self, paths: RunPaths, store: RunStore) -> None:
+    def load(self, files: PointFiles, store: PointStore) -> None:
         """Take up the state of the last checkpoint."""
-        self.paths, self.store = paths, store
+        self.files, self.store = files, store
         like = self.state, self.visited
-        (self.state, visited), scalars = load_tree(
-            self.paths.checkpoint, like, self.scenario.digest()
-        )
+        (self.state, visited), scalars = load_tree(files.checkpoint, like, self.scenario.digest())
         self.state = self.ensemble.layout.place(self.state)
         self.visited = BallConstants(*map(np.asarray, visited))
         self.step = int(scalars["step"])
 
 
 def _load_setting(
-    paths: RunPaths, scenario: StagnationScenario, task: ClassificationTask
+    files: PointFiles, scenario: StagnationScenario, task: ClassificationTask
 ) -> Setting:
     network = cast(start_network(scenario, task), jnp.float64)
     size = ravel_pytree(network)[0].size
     space = np.zeros((min(scenario.convexity.eigenvectors, size), size))
     like = Setting(network, network, 0.0, 0.0, BallConstants(), space)
-    setting, _ = load_tree(paths.preparation, like, scenario.digest())
+    setting, _ = load_tree(files.preparation, like, scenario.digest())
     return setting._replace(
         margin=float(setting.margin),
         radius=float(setting.radius),

@@ -1,55 +1,113 @@
-"""What the run of every study can do: prepare, create its dataset, go on, be taken up again."""
+"""What the run of every study can do: prepare, create, simulate, evaluate, be taken up again."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from sgdsim.ensemble import Layout
-from sgdsim.runs._output import RunPaths
-from sgdsim.runs._progress import Reporter
-from sgdsim.runs._signals import StopRequest
+import xarray as xr
+from rich.console import Console
+
+from sgdsim.ensemble import Chunk, Layout, Leg
+from sgdsim.runs._output import PointFiles
 from sgdsim.scenario import Scenario
-from sgdsim.store import RunStore
+from sgdsim.store import PointStore
 
 S = TypeVar("S", bound=Scenario)
 
+#: What a study asks for while it simulates, and what it is given: one time chunk after another.
+Simulation = Generator[Leg, Chunk, None]
+
+
+class Dimensions(NamedTuple):
+    """Size of the dataset of a scenario, known before anything is computed.
+
+    Attributes
+    ----------
+    coords
+        Coordinates that do not depend on what is computed.
+    chunk_sizes
+        Chunk lengths along ``step`` and ``probe``, where the study has them.
+    """
+
+    coords: dict[str, Any]
+    chunk_sizes: dict[str, int]
+
 
 class StudyRun(ABC, Generic[S]):
-    """One run in progress: compiled ensembles, their state, the dataset.
+    """One point in progress: its ensembles, their state, its part of the dataset.
 
     Attributes
     ----------
     scenario
         What runs.
+    point
+        Number of the point in its sweep; 0 without one.
     layout
         Devices and mapping.
-    paths, store
+    files, store
         Files and dataset; there once the run was created or loaded.
     """
 
     scenario: S
+    point: int
     layout: Layout
-    paths: RunPaths
-    store: RunStore
+    files: PointFiles
+    store: PointStore
 
     @classmethod
     @abstractmethod
-    def prepare(cls, scenario: S, stage: Callable[[str], None]) -> "StudyRun[S]":
+    def dimensions(cls, scenario: S) -> Dimensions:
+        """Work out the size of the dataset."""
+
+    @classmethod
+    @abstractmethod
+    def sketch(cls, scenario: S) -> list[Leg]:
+        """First leg of every ensemble, for its shapes: numbers that must be searched are guessed.
+
+        The plan of a sweep is made of it.
+        """
+
+    @classmethod
+    @abstractmethod
+    def prepare(cls, scenario: S, point: int, stage: Callable[[str], None]) -> "StudyRun[S]":
         """Do what comes before the first step and can fail; nothing is written."""
 
     @classmethod
     @abstractmethod
-    def restore(cls, scenario: S, paths: RunPaths) -> "StudyRun[S]":
+    def restore(cls, scenario: S, point: int, files: PointFiles) -> "StudyRun[S]":
         """Rebuild an interrupted run from its scenario and its preparation."""
 
     @abstractmethod
-    def create(self, paths: RunPaths) -> None:
-        """Make the dataset and the first checkpoint."""
+    def create(self, files: PointFiles, store: PointStore) -> None:
+        """Write what never changes and the first checkpoint."""
 
     @abstractmethod
-    def load(self, paths: RunPaths, store: RunStore) -> None:
+    def load(self, files: PointFiles, store: PointStore) -> None:
         """Take up the last checkpoint."""
 
+    @property
     @abstractmethod
-    def go(self, reporter: Reporter, stop: StopRequest, began: float) -> None:
-        """Simulate what is left and finish the dataset."""
+    def done(self) -> int:
+        """Steps that have been made."""
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """Steps of the whole run."""
+
+    @abstractmethod
+    def simulate(self) -> Simulation:
+        """Ask for what is left, time chunk by time chunk; every chunk is written and checkpointed.
+
+        Who drives it decides what computes a chunk: the ensemble alone, or together with those of
+        other points.
+        """
+
+    @abstractmethod
+    def evaluate(self, stage: Callable[[str], None]) -> None:
+        """Complete the dataset of the point from what was simulated."""
+
+    @staticmethod
+    @abstractmethod
+    def report(tree: xr.DataTree, console: Console) -> None:
+        """Print the few numbers that a reader wants after a run."""

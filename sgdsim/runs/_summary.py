@@ -7,11 +7,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sgdsim.runs._output import RunPaths
 
-
-def print_summary(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
-    """Print minimum, noise, ball, exit bounds, certificates and where the files are."""
+def print_summary(tree: xr.DataTree, console: Console) -> None:
+    """Print minimum, noise, ball, exit bounds and certificates."""
     stagnation, curvature = (tree[name].to_dataset() for name in ("stagnation", "curvature"))
     status = tree["trajectory"].to_dataset()["status"]
     eigenvalue, residual = (
@@ -46,7 +44,6 @@ def print_summary(tree: xr.DataTree, paths: RunPaths, console: Console) -> None:
     for name in ("stay", "convexity", "basin", "combined"):
         console.print(tree.attrs[f"{name}_statement"], soft_wrap=True, markup=False)
     console.print(tree.attrs["verdict"], soft_wrap=True)
-    console.print(f"dataset  {paths.store}\nfigures  {paths.figures}", highlight=False)
 
 
 def _pair(stagnation: xr.Dataset, name: str) -> str:

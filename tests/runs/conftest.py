@@ -1,9 +1,10 @@
 """Tiny versions of the built-in scenarios, run as a user runs them."""
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -114,13 +115,49 @@ def environment() -> dict[str, str]:
     return os.environ | {"NO_COLOR": "1", "COLUMNS": "120"}
 
 
+@pytest.fixture(scope="module")
+def unoptimised(unoptimised: None, environment: dict[str, str]) -> Iterator[None]:
+    """Compile quickly also in processes that are started from here.
+
+    Runs of the main job from the command line are compiled as users compile them.
+    """
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    yield
+    del environment["JAX_DISABLE_MOST_OPTIMIZATIONS"]
+
+
+@pytest.fixture(scope="session")
+def undrawn() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Leave out the figures of runs in this process, where nobody looks at them."""
+
+    @contextlib.contextmanager
+    def without_figures() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sgdsim.runs._complete.save_figures", lambda tree, folder: [])
+            yield
+
+    return without_figures
+
+
+@pytest.fixture(scope="module")
+def lean(unoptimised: None, undrawn) -> Iterator[None]:
+    """Neither optimised programs nor figures."""
+    with undrawn():
+        yield
+
+
 @pytest.fixture(scope="session")
 def finish(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess]:
     """Run a command to its end and capture what it prints."""
 
     def call(arguments: list[str], **options) -> subprocess.CompletedProcess:
         return subprocess.run(
-            arguments, env=environment, capture_output=True, text=True, timeout=300, **options
+            arguments,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **options,
         )
 
     return call

@@ -10,7 +10,7 @@ import sgdsim
 from sgdsim.scenario import Dynamics, Noise, load_scenario
 from sgdsim.store import validate
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unoptimised")]
 
 SMALL = ["ensemble.steps=4", "ensemble.record_every=2", "ensemble.chunk_steps=4"]
 ROWS = "batch_size = 8"
@@ -62,14 +62,14 @@ def processes(tables: dict[str, str], learning_rate: float = 0.01) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def every(tmp_path_factory, memories):
+def every(tmp_path_factory, memories, unoptimised, undrawn):
     # In float64 no two of them agree by rounding.
     settings = [*processes(PROCESSES), *SMALL, "ensemble.trajectories=2"]
     settings += ["validity.trajectories=1", "compute.precision=float64"]
     scenario = load_scenario(memories, settings)
-    return sgdsim.open_run(
-        sgdsim.run(scenario, tmp_path_factory.mktemp("every") / "run", quiet=True)
-    ).load()
+    with undrawn():
+        out = sgdsim.run(scenario, tmp_path_factory.mktemp("every") / "run", quiet=True)
+    return sgdsim.open_run(out).load()
 
 
 def test_every_kind_of_the_schema_is_run():
@@ -152,7 +152,7 @@ def test_constant_noise_on_a_landscape(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def diverging(tmp_path_factory, memories):
+def diverging(tmp_path_factory, memories, unoptimised):
     settings = [
         "process.0.dynamics.learning_rate=1e12",
         "process.2.dynamics={kind='sgd', learning_rate=0.1, batch_size=8}",

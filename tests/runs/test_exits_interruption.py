@@ -14,9 +14,9 @@ import sgdsim
 from sgdsim.runs import RunPaths
 from sgdsim.runs._exits import ExitsRun
 from sgdsim.scenario import load_scenario
-from sgdsim.store import RunStore
+from sgdsim.store import PointStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("lean")]
 
 #: All leave the first set in the first chunk; the second has the most steps; nobody samples.
 #: Five trajectories on the two devices of the tests: one is padding.
@@ -92,15 +92,16 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, three: Path) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, three: Path, lean: None) -> Path:
     """The run without interruption."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    return sgdsim.run(load_scenario(three), out, quiet=True)
+    sgdsim.run(load_scenario(three), out, quiet=True)
+    return out
 
 
 def position(out: Path) -> tuple[int, int]:
     """Case and step of the last checkpoint."""
-    with np.load(RunPaths(out).checkpoint) as stored:
+    with np.load(Path(str(RunPaths(out).files(0).checkpoint))) as stored:
         return int(stored["case"]), int(stored["step"])
 
 
@@ -109,7 +110,7 @@ def killed_at(
 ) -> bool:
     """Whether ``call`` was killed just before that call of a method of the store or the run."""
     count = 0
-    owner = RunStore if hasattr(RunStore, method) else ExitsRun
+    owner = PointStore if hasattr(PointStore, method) else ExitsRun
     original = getattr(owner, method)
 
     def counted(self, *arguments, **options):
@@ -185,7 +186,7 @@ def test_the_position_is_part_of_the_state(tmp_path, monkeypatch, three, whole):
     scenario = load_scenario(three)
     assert killed_at(monkeypatch, "_checkpoint", 6, lambda: sgdsim.run(scenario, out, quiet=True))
     assert position(out) == (1, 20)
-    path = RunPaths(out).checkpoint
+    path = Path(str(RunPaths(out).files(0).checkpoint))
     with np.load(path) as stored:
         arrays = dict(stored)
     (theta,) = (n for n, a in arrays.items() if a.ndim == 2 and a.dtype == np.float32)
@@ -195,50 +196,55 @@ def test_the_position_is_part_of_the_state(tmp_path, monkeypatch, three, whole):
         assert_same_dataset(whole, out)
 
 
-LONG = ["ensemble.steps=20000", "ensemble.chunks=500"]
+LONG = ["ensemble.steps=4000", "ensemble.chunks=100"]
 
 
-def start_and_wait(command, environment, three: Path, out: Path) -> subprocess.Popen:
-    """Start the long run and wait until it is in the middle of the second case."""
-    chosen = [part for setting in LONG for part in ("--set", setting)]
-    process = subprocess.Popen(
-        command("run", str(three), "--out", str(out), *chosen),
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def wait(process: subprocess.Popen, out: Path, step: int) -> None:
+    """Wait until that step of the second case."""
     deadline = time.monotonic() + 240
     while True:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
-        if RunPaths(out).checkpoint.exists() and position(out) >= (1, 400):
-            return process
+        if RunPaths(out).files(0).checkpoint.exists() and position(out) >= (1, step):
+            return
         time.sleep(0.01)
 
 
 def test_a_killed_and_then_stopped_process_resumes_to_the_same_bits(
-    tmp_path, command, environment, finish, three
+    tmp_path, command, environment, three
 ):
-    """From the command line: killed in the second case; another one is asked to stop there."""
-    killed, stopped = tmp_path / "killed", tmp_path / "stopped"
-    process = start_and_wait(command, environment, three, killed)
+    """From the command line: killed in the second case, then asked to stop there."""
+
+    def start(*arguments: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            command(*arguments),
+            env=environment,
+            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    out = tmp_path / "run"
+    chosen = [part for setting in LONG for part in ("--set", setting)]
+    process = start("run", str(three), "--out", str(out), *chosen)
+    wait(process, out, 200)
     process.kill()
     process.communicate()
-    assert not RunPaths(killed).store.exists()
-    partial = sgdsim.open_run(killed)["exits"]["stay_probability"]
+    assert not RunPaths(out).store.exists()
+    partial = sgdsim.open_run(out)["exits"]["stay_probability"]
     assert partial.isel(case=0).notnull().all()
     assert partial.isel(case=2).isnull().all()
+    killed_at_step = position(out)[1]
 
-    process = start_and_wait(command, environment, three, stopped)
+    process = start("resume", str(out))
+    wait(process, out, killed_at_step + 40)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGINT
-    assert f"sgdsim resume {stopped}" in stderr.replace("\n", "")
+    assert f"sgdsim resume {out}" in stderr.replace("\n", "")
     assert "Traceback" not in stderr
 
-    whole = sgdsim.run(load_scenario(three, LONG), tmp_path / "whole", quiet=True)
-    for out in (killed, stopped):
-        resumed = finish(command("resume", str(out)))
-        assert resumed.returncode == 0, resumed.stderr
-        assert_same_dataset(whole, out)
+    whole = tmp_path / "whole"
+    sgdsim.run(load_scenario(three, LONG), whole, quiet=True)
+    sgdsim.resume(out, quiet=True)
+    assert_same_dataset(whole, out)

@@ -1,0 +1,150 @@
+"""A sweep from its plan to the finished dataset, whoever computes the batches."""
+
+import functools
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import xarray as xr
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sgdsim._errors import RunInterrupted, StoreError
+from sgdsim.ensemble import memory_budget
+from sgdsim.runs._batch import Task, TaskResult, run_task
+from sgdsim.runs._cluster import ClusterError, run_tasks
+from sgdsim.runs._complete import complete_run
+from sgdsim.runs._control import RunControl
+from sgdsim.runs._failures import failures, print_failures
+from sgdsim.runs._output import RunPaths
+from sgdsim.runs._plan import Plan, make_plan, print_plan
+from sgdsim.runs._progress import Reporter
+from sgdsim.runs._studies import shared_dimensions
+from sgdsim.scenario import Scenario, sweep_dimensions
+from sgdsim.store import STATUSES, RunStore
+
+_PENDING = STATUSES.index("pending")
+
+
+def start_sweep(scenario: Scenario, cluster: str | None, reporter: Reporter) -> Plan:
+    """Plan a sweep and print the plan; nothing is written.
+
+    Raises
+    ------
+    ScenarioError
+        If a point cannot be built, or the points do not fit into one dataset.
+    """
+    shared_dimensions(scenario)
+    workers = local_workers(cluster)
+    plan = make_plan(scenario, memory_budget(workers), workers)
+    print_plan(scenario, plan, reporter.console)
+    return plan
+
+
+def carry_on_sweep(
+    scenario: Scenario, store: RunStore, cluster: str | None, control: RunControl
+) -> None:
+    """Run the batches that are not done, then finish the dataset.
+
+    Raises
+    ------
+    StoreError
+        If the disk refuses; what was computed is kept.
+    RunInterrupted
+        If a signal came; ``resume`` continues.
+    """
+    reporter, paths = control.reporter, control.paths
+    tasks = list(_open_tasks(paths, store))
+    progress = _Progress(store, tasks, control)
+    function = run_task if cluster else functools.partial(run_task, reached=progress.reached)
+    with reporter.bar(scenario.name, progress.done, store.points, "points"):
+        run_tasks(function, tasks, cluster, progress.finished, stop=control.check)
+    store.set_attrs({"wall_seconds": control.seconds})
+    tree = complete_run(store, control)
+    print_sweep(tree, scenario, store, reporter.console)
+    reporter.files(paths)
+
+
+def print_sweep(tree: xr.DataTree, scenario: Scenario, store: RunStore, console: Console) -> None:
+    """Print how many points are done, what failed, at how many points each claim holds."""
+    failed = failures(store, scenario)
+    total = store.points
+    console.print(
+        f"{total - len(failed):,} of {total:,} points done, {len(failed):,} failed.",
+        highlight=False,
+    )
+    print_failures(failed, RunPaths(store.path.parent), console)
+    claims = tree["claims"].to_dataset()
+    if not claims.sizes["claim"]:
+        return
+    table = Table(title="Claims", title_justify="left", show_lines=True)
+    table.add_column("claim", overflow="fold")
+    table.add_column("holds at", no_wrap=True)
+    axes = [axis.name for axis in sweep_dimensions(scenario)]
+    holds = (claims["holds"] == 1).sum(axes)
+    for text, number in zip(claims["text"].values, holds.values, strict=True):
+        table.add_row(escape(str(text)), f"{int(number):,} of {total:,}")
+    console.print(table)
+
+
+class _Progress:
+    """What the executor tells: the bar, the estimate, failures of whole tasks."""
+
+    def __init__(self, store: RunStore, tasks: list[Task], control: RunControl):
+        self._store, self._tasks, self._control = store, tasks, control
+        left = {number for task in tasks for number in task.points}
+        self._shares = {n: float(n not in left) for n in range(store.points)}
+        self._ended = 0
+
+    @property
+    def done(self) -> float:
+        """Points that are done; one in progress counts in part."""
+        return sum(self._shares.values())
+
+    def reached(self, point: int, share: float) -> None:
+        """Hear how far a point has come."""
+        self._shares[point] = share
+        self._control.reporter.reached(self.done)
+        self._control.check()
+
+    def finished(self, task: Task, outcome: Any) -> None:
+        """Hear what became of a task; what concerns the whole run ends it."""
+        if isinstance(outcome, StoreError | RunInterrupted | ClusterError):
+            raise outcome
+        if isinstance(outcome, Exception):
+            reason = f"{type(outcome).__name__}: {' '.join(str(outcome).split())}"[:400]
+            for number in task.points:
+                part = self._store.point(number)
+                if part.status() == "pending":
+                    part.set_attrs({"failure": reason})
+                    part.set_status("failed")
+        elif isinstance(outcome, TaskResult) and self._ended == 0 and len(self._tasks) > 1:
+            self._estimate(outcome)
+        self._ended += 1
+        self._shares |= dict.fromkeys(task.points, 1.0)
+        self._control.reporter.reached(self.done)
+
+    def _estimate(self, first: TaskResult) -> None:
+        left = len(self._tasks) - 1
+        seconds = first.seconds * left
+        self._control.reporter.say(
+            f"the first batch took {first.seconds:.3g} s, compilation included; the other {left:,} "
+            f"take about {seconds:.3g} s of one worker."
+        )
+
+
+def _open_tasks(paths: RunPaths, store: RunStore) -> Iterator[Task]:
+    """Batches of the plan, without the points that are done or have failed."""
+    statuses = store.statuses()
+    for points, capacity in json.loads(str(store.attrs["plan"])):
+        left = tuple(number for number in points if statuses[number] == _PENDING)
+        if left:
+            yield Task(str(paths.folder), left, capacity, str(store.attrs["run"]))
+
+
+def local_workers(cluster: str | None) -> int:
+    """Count the processes that share this machine; those of another cluster have their own."""
+    found = re.fullmatch(r"local:(\d+)", cluster or "")
+    return int(found[1]) if found else 1

@@ -1,0 +1,367 @@
+"""Sweeps: every point is what it would be alone, nothing is lost, whoever computes it."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import sgdsim
+from sgdsim._errors import ScenarioError, StoreError
+from sgdsim.scenario import load_scenario, sweep_points
+
+WELLS = """
+study = "dynamics"
+name = "wells"
+title = "Does the loss depend on learning rate and noise?"
+problem = {kind = "landscape", landscape = {kind = "double_well"}}
+start = {kind = "point", theta = [-1.0]}
+[ensemble]
+trajectories = 3
+steps = 20
+record_every = 5
+chunk_steps = 10
+seed = 1
+[compute]
+devices = 1
+[[process]]
+name = "sgd"
+[process.dynamics]
+kind = "gaussian_sgd"
+learning_rate = 0.05
+noise = {kind = "isotropic", variance = 0.2}
+[[claim]]
+quantity = "sde_gauge"
+processes = ["sgd"]
+at_most = 0.15
+text = "The step is small."
+source = "test"
+"""
+AXES = ("sweep.learning_rate=[0.01, 0.05, 0.2]", "sweep.variance=[0.1, 0.4]")
+
+
+@pytest.fixture(scope="module")
+def wells(tmp_path_factory):
+    path = tmp_path_factory.mktemp("scenario") / "wells.toml"
+    path.write_text(WELLS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def swept(wells, tmp_path_factory, lean):
+    """The uninterrupted sweep of six points, computed in this process."""
+    folder = tmp_path_factory.mktemp("swept") / "run"
+    sgdsim.run(load_scenario(str(wells), AXES), folder, quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shell(lean, command, finish):
+    """Run the command line as a user does."""
+    return lambda *arguments: finish(command(*map(str, arguments)))
+
+
+def assert_same_dataset(one, other):
+    """All variables and coordinates bit for bit, and the words but for times."""
+    first, second = sgdsim.open_run(one), sgdsim.open_run(other)
+    for node in first.subtree:
+        mine, theirs = node.to_dataset(), second[node.path].to_dataset()
+        for name in [*mine.variables, "details"]:
+            if name != "details":
+                np.testing.assert_array_equal(mine[name].values, theirs[name].values, name)
+    ours, others = (details_of(tree) for tree in (first, second))
+    assert ours == others
+
+
+def details_of(tree):
+    texts = np.ravel(tree.to_dataset()["details"].values).tolist()
+    return [{k: v for k, v in json.loads(t).items() if k != "wall_seconds"} for t in texts]
+
+
+def test_the_axes_come_back_as_named_dimensions_in_front(swept):
+    tree = sgdsim.open_run(swept)
+    loss = tree["dynamics"].to_dataset()["loss"]
+    assert loss.dims == ("learning_rate", "variance", "process", "trajectory", "step")
+    assert loss["learning_rate"].values.tolist() == [0.01, 0.05, 0.2]
+    assert loss["variance"].values.tolist() == [0.1, 0.4]
+    assert bool(np.isfinite(loss).all())
+    assert (tree.to_dataset()["status"] == 1).all()
+    time = tree["dynamics"].to_dataset()["time"]
+    np.testing.assert_allclose(
+        time.sel(process="sgd").isel(variance=0, step=-1), 20 * loss["learning_rate"]
+    )
+    assert xr.open_zarr(swept / "run.zarr", group="dynamics")["loss"].dims == loss.dims
+
+
+def test_claims_are_judged_at_every_point(swept):
+    claims = sgdsim.open_run(swept)["claims"].to_dataset()
+    assert claims["holds"].dims == ("learning_rate", "variance", "claim")
+    # eta lambda_max / 2 is 0.01, 0.05, 0.2 times a curvature of about one or two.
+    assert claims["holds"].isel(claim=0, variance=0).values.tolist() == [1, 1, 0]
+
+
+def test_the_first_point_equals_a_run_of_its_own(wells, swept, tmp_path, lean):
+    alone = sweep_points(load_scenario(str(wells), AXES))[0]
+    sgdsim.run(alone, tmp_path / "alone", quiet=True)
+    mine = sgdsim.open_run(tmp_path / "alone")["dynamics"].to_dataset()
+    other = sgdsim.open_run(swept)["dynamics"].to_dataset().isel(learning_rate=0, variance=0)
+    for name in mine.data_vars:
+        np.testing.assert_array_equal(mine[name].values, other[name].values, name)
+
+
+def test_points_have_random_numbers_of_their_own(wells, tmp_path, lean):
+    scenario = load_scenario(str(wells), ["sweep.tolerance=[0.1, 0.2]"])
+    sgdsim.run(scenario, tmp_path / "run", quiet=True)
+    loss = sgdsim.open_run(tmp_path / "run")["dynamics"].to_dataset()["loss"].isel(step=-1)
+    assert not np.any(loss.isel(tolerance=0).values == loss.isel(tolerance=1).values)
+
+
+def test_a_hundred_learning_rates_are_one_program(wells):
+    from sgdsim.runs._plan import make_plan
+    from sgdsim.runs._session import session
+
+    axis = "sweep.learning_rate={log = [0.001, 0.1], points = 100}"
+    scenario = load_scenario(str(wells), [axis])
+    with session(scenario):
+        plan = make_plan(scenario, budget=10**9)
+    assert (plan.points, plan.programs, len(plan.groups)) == (100, 1, 1)
+    assert {len(points) for points, _ in plan.batches} == {25}
+    assert sorted(n for points, _ in plan.batches for n in points) == list(range(100))
+
+
+def test_a_plan_groups_by_shape_and_keeps_to_the_memory(wells):
+    from sgdsim.runs._plan import make_plan
+    from sgdsim.runs._session import session
+
+    scenario = load_scenario(str(wells), [*AXES, "sweep.ensemble.trajectories=[3, 5]"])
+    with session(scenario):
+        wide = make_plan(scenario, budget=10**9)
+        need = wide.groups[0].footprint
+        tight = make_plan(scenario, budget=need.of(4) + 1)
+        shared = make_plan(scenario, budget=10**9, workers=3)
+    assert [len(group.points) for group in wide.groups] == [6, 6]
+    assert wide.programs == 2
+    assert tight.groups[0].capacity == 3  # two even batches, not four and two
+    assert len(shared.groups[0].batches) == 3
+
+
+def test_shorter_points_leave_the_rest_unwritten(wells, tmp_path, lean):
+    scenario = load_scenario(
+        str(wells), ["sweep.ensemble.trajectories=[2, 4]", "sweep.steps=[10, 20]"]
+    )
+    sgdsim.run(scenario, tmp_path / "run", quiet=True)
+    loss = sgdsim.open_run(tmp_path / "run")["dynamics"].to_dataset()["loss"].isel(process=0)
+    assert loss.sizes["trajectory"] == 4
+    known = loss.notnull().sum(["trajectory", "step"])
+    assert known.transpose("trajectories", "steps").values.tolist() == [[6, 10], [12, 20]]
+
+
+def test_a_point_that_fails_does_not_stop_the_others(
+    wells, swept, tmp_path, monkeypatch, lean, shell
+):
+    from sgdsim.runs._dynamics import DynamicsRun
+
+    prepare = DynamicsRun.prepare.__func__
+
+    def failing(cls, scenario, point, stage):
+        if point == 3:
+            raise ValueError("no such luck")
+        return prepare(cls, scenario, point, stage)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(DynamicsRun, "prepare", classmethod(failing))
+        sgdsim.run(load_scenario(str(wells), AXES), out, quiet=True)
+    tree = sgdsim.open_run(out)
+    assert tree.to_dataset()["status"].values.tolist() == [[1, 1], [1, 2], [1, 1]]
+    assert details_of(tree)[3]["failure"] == "ValueError: no such luck"
+    shown = shell("status", out)
+    assert "0 pending, 5 done, 1 failed, of 6" in shown.stdout
+    assert "3 (learning_rate = 0.05, variance = 0.4): ValueError: no such luck" in shown.stdout
+    sgdsim.resume(out, retry_failed=True, quiet=True)
+    again = sgdsim.open_run(out)
+    assert (again.to_dataset()["status"] == 1).all()
+    np.testing.assert_array_equal(
+        again["dynamics"].to_dataset()["loss"],
+        sgdsim.open_run(swept)["dynamics"].to_dataset()["loss"],
+    )
+    with pytest.raises(StoreError, match="nothing to retry"):
+        sgdsim.resume(out, retry_failed=True, quiet=True)
+
+
+def test_where_memory_does_not_suffice_fewer_points_run_together(
+    wells, swept, tmp_path, monkeypatch, lean
+):
+    from sgdsim.ensemble import Batch
+
+    advance, sizes = Batch.advance, []
+
+    def limited(self, legs):
+        sizes.append(len(legs))
+        if len(legs) > 2:
+            raise MemoryError("RESOURCE_EXHAUSTED: out of memory")
+        return advance(self, legs)
+
+    monkeypatch.setattr(Batch, "advance", limited)
+    sgdsim.run(load_scenario(str(wells), AXES), tmp_path / "run", quiet=True)
+    assert sizes[:3] == [6, 3, 2]
+    assert set(sizes[3:]) <= {1, 2}
+    assert_same_dataset(swept, tmp_path / "run")
+
+
+def test_one_point_that_does_not_fit_fails(wells, tmp_path, monkeypatch, lean):
+    from sgdsim.ensemble import Batch
+
+    def never(self, legs):
+        raise MemoryError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(Batch, "advance", never)
+    sgdsim.run(load_scenario(str(wells), AXES[:1]), tmp_path / "run", quiet=True)
+    tree = sgdsim.open_run(tmp_path / "run")
+    assert (tree.to_dataset()["status"] == 2).all()
+    assert "RESOURCE_EXHAUSTED" in details_of(tree)[0]["failure"]
+
+
+@pytest.mark.parametrize("writes", [1, 9, 20, 41])
+def test_a_sweep_that_dies_is_resumed_to_the_same_dataset(
+    wells, swept, tmp_path, monkeypatch, lean, writes
+):
+    from sgdsim.store import PointStore
+
+    write, left = PointStore.write, [writes]
+
+    class Killed(BaseException):
+        pass
+
+    def dying(self, *arguments, **keywords):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+        return write(self, *arguments, **keywords)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(PointStore, "write", dying)
+        with pytest.raises(Killed):
+            sgdsim.run(load_scenario(str(wells), AXES), out, quiet=True)
+    assert (out / "run.zarr.partial").is_dir()
+    sgdsim.resume(out, quiet=True)
+    assert_same_dataset(swept, out)
+
+
+def test_a_worker_of_a_former_run_writes_nothing_into_the_next(wells, tmp_path, lean):
+    from sgdsim.runs._batch import Task, run_task
+    from sgdsim.runs._output import RunPaths
+    from sgdsim.runs._session import layout_of, session
+    from sgdsim.runs._studies import create_store
+
+    scenario = load_scenario(str(wells), AXES)
+    with session(scenario):
+        store = create_store(scenario, layout_of(scenario), RunPaths(tmp_path))
+    with pytest.raises(StoreError, match="another run has taken"):
+        run_task(Task(str(tmp_path), (0,), 1, "of a former run"))
+    assert store.statuses().tolist() == [0] * 6
+    run_task(Task(str(tmp_path), (4,), 1, store.attrs["run"]))
+    assert store.statuses().tolist() == [0, 0, 0, 0, 1, 0]
+
+
+def test_points_that_one_dataset_cannot_hold_are_refused(wells, tmp_path):
+    scenario = load_scenario(str(wells), ["sweep.record_every=[5, 10]"])
+    with pytest.raises(ScenarioError, match="recorded values per time chunk"):
+        sgdsim.run(scenario, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_workers_give_what_the_serial_executor_gives(wells, swept, tmp_path, shell):
+    pytest.importorskip("distributed")
+    finished = shell("run", wells, *(f"--set={axis}" for axis in AXES), "--cluster", "local:2",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert "6 of 6 points done" in finished.stderr
+    assert_same_dataset(swept, tmp_path / "run")
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(wells, tmp_path, shell):
+    arguments = [f"--set={axis}" for axis in AXES]
+    shown = shell("run", wells, *arguments, "--dry-run", "--out", tmp_path / "run")
+    assert shown.returncode == 0, shown.stderr
+    assert "learning_rate (3) x variance (2)" in shown.stderr
+    assert re.search(r"│ +6 │ +3 │ +20 │ +1 │ +6 │", shown.stderr)
+    assert "6 points, 1 compiled program, 1 batch;" in shown.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--set=sweep.lerning_rate=[0.1]"], "learning_rate"),
+        (["--set=sweep.learning_rate=[]"], "sweep.learning_rate"),
+        (["--set=sweep.learning_rate=[0.1, 0.1]"], "0.1"),
+        (["--cluster", "lokal:2"], "Did you mean 'local:2'?"),
+        (["--cluster", "tcp://127.0.0.1:9"], "no Dask scheduler answers at tcp://127.0.0.1:9"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_written(wells, tmp_path, arguments, told, shell):
+    if "tcp" in arguments[-1]:
+        arguments = [*arguments, f"--set={AXES[0]}"]
+    refused = shell("run", wells, *arguments, "--out", tmp_path / "run")
+    assert refused.returncode == 2
+    assert told in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cluster_without_a_sweep_is_refused(wells, tmp_path):
+    from sgdsim.runs._cluster import ClusterError
+
+    with pytest.raises(ClusterError, match="nothing to spread over local:2"):
+        sgdsim.run(load_scenario(str(wells)), tmp_path / "run", cluster="local:2")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_can_be_made_again_from_its_dataset(swept, tmp_path, shell):
+    again = shell("run", swept, "--out", tmp_path / "again", "--quiet")
+    assert again.returncode == 0, again.stderr
+    assert "the same versions, devices and mapping" in again.stderr
+    assert_same_dataset(swept, tmp_path / "again")
+    refused = shell("run", swept, "--seed", "3", "--out", tmp_path / "third")
+    assert refused.returncode == 2
+    assert "made again exactly" in refused.stderr
+
+
+def test_a_dead_sweep_in_an_object_store_is_resumed(wells, swept, monkeypatch, lean, remote):
+    from sgdsim.store import PointStore
+
+    write, left = PointStore.write, [30]
+
+    class Killed(BaseException):
+        pass
+
+    def dying(self, *arguments, **keywords):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+        return write(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PointStore, "write", dying)
+        with pytest.raises(Killed):
+            sgdsim.run(load_scenario(str(wells), AXES), remote, quiet=True)
+    assert str(sgdsim.resume(remote, quiet=True)) == remote
+    assert_same_dataset(swept, remote)
+    with pytest.raises(StoreError, match="already holds a finished run"):
+        sgdsim.run(load_scenario(str(wells), AXES), remote, quiet=True)
+
+
+@pytest.mark.slow
+def test_two_workers_write_into_one_object_store(wells, swept, shell, s3):
+    pytest.importorskip("distributed")
+    axes = [f"--set={axis}" for axis in AXES]
+    finished = shell("run", wells, *axes, "--cluster", "local:2", "--out", f"{s3}/run")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.splitlines()[-1] == f"{s3}/run"
+    assert_same_dataset(swept, f"{s3}/run")
+    assert shell("validate", f"{s3}/run").returncode == 0
