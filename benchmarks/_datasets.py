@@ -11,7 +11,7 @@ from sgdsim.store import STATUSES, RunStore, open_run
 
 # What may differ between two runs of one sweep: which run it was, when, how long it took, and how
 # it was cut into batches.
-_OF_THE_RUN = {"created_at", "run", "wall_seconds", "plan"}
+_OF_THE_RUN = {"created_at", "plan", "session", "wall_seconds"}
 
 
 def states(out: Path) -> np.ndarray | None:

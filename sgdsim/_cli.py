@@ -255,6 +255,8 @@ def run(
 
             loaded = load_scenario(scenario, settings or ())
         folder = out or str(pathlib.Path("sgdsim-runs", loaded.name))
+        if again and os.path.realpath(folder) == os.path.realpath(scenario):
+            _fail(f"{scenario} cannot be made again in its own place; give an --out.", 2, debug)
         from sgdsim.runs._cluster import check_cluster
         from sgdsim.runs._output import check_output
 

@@ -15,6 +15,7 @@ from sgdsim.ensemble._loop import (
     Observer as Observer,
     Schedule as Schedule,
     advance as advance,
+    root_key as root_key,
 )
 from sgdsim.ensemble._memory import (
     Footprint as Footprint,

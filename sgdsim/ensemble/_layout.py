@@ -39,6 +39,15 @@ class Layout:
         """Smallest multiple of the device count that holds all trajectories."""
         return -(-trajectories // self.devices) * self.devices
 
+    def pad(self, members: PyTree) -> PyTree:
+        """Repeat the last member until every device has equally many."""
+
+        def fill(leaf: Any) -> Any:
+            missing = self.padded(len(leaf)) - len(leaf)
+            return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], missing, axis=0)])
+
+        return jax.tree.map(fill, members)
+
     @property
     def mesh(self) -> Mesh:
         """Mesh of the devices along the trajectory axis."""

@@ -153,19 +153,14 @@ class Ensemble(eqx.Module):
             If the stepper does not fit the problem or the parameters.
         """
         self.stepper.check(self.problem, jax.tree.map(lambda a: a[0], thetas))
-
-        def pad(points: Array) -> Array:
-            missing = self.layout.padded(len(points)) - len(points)
-            return jnp.concatenate([points, jnp.repeat(points[-1:], missing, axis=0)])
-
-        return self._start(jax.tree.map(pad, thetas))
+        return self._start(self.layout.pad(thetas))
 
     def _start(self, thetas: PyTree) -> EnsembleState:
         return self.layout.place(_start(jax.tree.map(as_array, self), thetas))
 
     def keys(self, seed: int, trajectories: int, point: int = 0) -> Key[Array, " trajectory"]:
         """One key per trajectory, whatever the size of the ensemble."""
-        root = jax.random.fold_in(jax.random.key(seed), point)
+        root = root_key(seed, point)
         members = jnp.arange(self.layout.padded(trajectories))
         return self.layout.place(jax.vmap(lambda member: jax.random.fold_in(root, member))(members))
 
@@ -184,6 +179,11 @@ class Ensemble(eqx.Module):
         idle = eqx.tree_at(lambda ensemble: ensemble.stepper, self, None)
         resting = EnsembleState(state.theta, (), state.track)
         return _observe(jax.tree.map(as_array, idle), resting)
+
+
+def root_key(seed: int, point: int) -> Key[Array, ""]:
+    """Key of all random numbers of one point: its numbers 0, 1, ... are those of trajectories."""
+    return jax.random.fold_in(jax.random.key(seed), point)
 
 
 @eqx.filter_jit

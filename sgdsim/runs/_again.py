@@ -32,8 +32,12 @@ def scenario_of(place: str, settings: Sequence[str] = ()) -> Scenario:
             f"{place} is a run, which is made again exactly, so that --set and --seed do not go "
             "with it; give the scenario instead."
         )
+    return stored_scenario(_store_of(place))
+
+
+def _store_of(place: str) -> RunStore:
     paths = find_run(place)
-    return stored_scenario(RunStore.open(paths.store if paths.finished else paths.partial))
+    return RunStore.open(paths.store if paths.finished else paths.partial)
 
 
 def stored_scenario(store: RunStore) -> Scenario:
@@ -55,8 +59,8 @@ def stored_scenario(store: RunStore) -> Scenario:
 
 def print_differences(before: str, after: str) -> None:
     """Say in how far versions and devices are other ones than those of the first run."""
-    old, new = (RunStore.open(find_run(place).store).attrs for place in (before, after))
-    names = ("versions", "backend", "device", "device_count", "mapping")
+    old, new = (_store_of(place).attrs for place in (before, after))
+    names = ("versions", "backend", "device", "device_count", "mapping", "threads", "compiler")
     different = [name for name in names if old.get(name) != new.get(name)]
     console = Console(stderr=True)
     if not different:

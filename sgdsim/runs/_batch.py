@@ -1,8 +1,9 @@
 """Points of a sweep simulated together: one task of an executor."""
 
+import contextlib
 import itertools
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 from sgdsim._errors import RunInterrupted, StoreError
@@ -13,7 +14,7 @@ from sgdsim.runs._session import layout_of, require_same_machine, session
 from sgdsim.runs._studies import STUDIES, point_store, points_of
 from sgdsim.runs._study import Simulation, StudyRun
 from sgdsim.scenario import Scenario
-from sgdsim.store import RunStore, as_location
+from sgdsim.store import Location, RunStore, as_location
 
 #: These are about the run as a whole, not about a point of it.
 _FATAL = (StoreError, RunInterrupted)
@@ -25,20 +26,20 @@ class Task(NamedTuple):
     Attributes
     ----------
     folder
-        Run folder, as text: a worker may be another machine.
+        Run folder; absolute, because a worker may have been started elsewhere.
     points
         Numbers of the points; they share a program.
     capacity
         Points for which the program is compiled.
-    run
-        Which run it is of. A worker that was given up for lost must not write into the dataset of
-        a later run in the same folder.
+    session
+        Who waits for it. A worker that was given up for lost must write nothing more once the run
+        was resumed by another process, or replaced.
     """
 
-    folder: str
+    folder: str | Location
     points: tuple[int, ...]
     capacity: int
-    run: str
+    session: str
 
 
 class TaskResult(NamedTuple):
@@ -86,12 +87,6 @@ def run_task(task: Task, reached: Callable[[int, float], None] | None = None) ->
     return TaskResult(tuple(batch.done), batch.failed, time.monotonic() - began)
 
 
-def require_same_run(paths: RunPaths, run: str) -> None:
-    """Refuse to go on where another run has taken the folder."""
-    if RunStore.open(paths.partial).attrs.get("run") != run:
-        raise StoreError(f"another run has taken {paths.folder}; this one ends.")
-
-
 class _Points:
     """Points in progress: each with what it asks for next."""
 
@@ -107,22 +102,39 @@ class _Points:
     def run(self, reached: Callable[[int, float], None]) -> None:
         """Take up every point, then advance those together that can be."""
         for number in self.task.points:
-            if self.store.point(number).status() == "done":
-                self.done.append(number)
-            else:
+            self._require_session()
+            if self._is_wanted(number):
                 self._try(number, self._take_up, number)
                 reached(number, self._share(number))
         while self._legs:
-            require_same_run(self.paths, self.task.run)
-            together = self._next_together()
-            for number, chunk in zip(together, self._advance(together), strict=False):
-                self._try(number, self._hand_over, number, chunk)
-                reached(number, self._share(number))
+            advanced = self._advance(self._next_together())
+            self._require_session()
+            for number, chunk in advanced:
+                if self._is_wanted(number):
+                    self._try(number, self._hand_over, number, chunk)
+                    reached(number, self._share(number))
+
+    def _require_session(self) -> None:
+        """Write nothing more once nobody waits for this task."""
+        if RunStore.open(self.paths.partial).attrs.get("session") != self.task.session:
+            raise StoreError(f"another run has taken {self.paths.folder}; this one ends.")
+
+    def _is_wanted(self, number: int) -> bool:
+        """Whether a point is still to be computed: another worker may have done it."""
+        status = self.store.point(number).status()
+        if status != "pending":
+            self._legs.pop(number, None)
+            self._runs.pop(number, None)
+            if status == "done" and number not in self.done:
+                self.done.append(number)
+        return status == "pending"
 
     def _take_up(self, number: int) -> None:
         """Prepare a point, or restore it from its checkpoint."""
         study, point = STUDIES[self.scenario.study], points_of(self.scenario)[number]
         files, store = self.paths.files(number), point_store(self.store, self.scenario, number)
+        if "failure" in store.attrs:  # of an earlier try
+            store.set_attrs({"failure": None})
         if files.checkpoint.exists():
             run = study.restore(point, number, files)
             run.load(files, store)
@@ -152,7 +164,8 @@ class _Points:
         if self.scenario.claim:
             run.store.write("claims", evaluate_claims(run.store.tree(), run.scenario.claim))
         run.store.set_status("done")
-        run.files.checkpoint.unlink(missing_ok=True)
+        with contextlib.suppress(Exception):  # it is removed at the end of the run at the latest
+            run.files.checkpoint.unlink(missing_ok=True)
         del self._runs[number]
         self.done.append(number)
 
@@ -173,22 +186,24 @@ class _Points:
         alike = (number for number, leg in self._legs.items() if kind(leg) == wanted)
         return tuple(itertools.islice(alike, self._most))
 
-    def _advance(self, together: tuple[int, ...]) -> list[Chunk]:
+    def _advance(self, together: tuple[int, ...]) -> Iterator[tuple[int, Chunk]]:
         """Advance points by one chunk; where memory does not suffice, fewer of them."""
-        legs = [self._legs[number] for number in together]
-        try:
-            if self._batch is None or not self._batch.holds(legs):
-                self._batch = None  # frees the former one first
-                self._batch = Batch(legs, self._capacity(legs))
-            return self._batch.advance(legs)
-        except Exception as error:
-            self._batch = None
-            if _out_of_memory(error) and len(together) > 1:
-                self._most = (len(together) + 1) // 2
-                return self._advance(together[: self._most])
-            for number in together:
-                self._fail(number, _text(error))
-            return []
+        while True:
+            legs = [self._legs[number] for number in together]
+            try:
+                if self._batch is None or not self._batch.holds(legs):
+                    self._batch = None  # frees the former one first
+                    self._batch = Batch(legs, self._capacity(legs))
+                return zip(together, self._batch.advance(legs), strict=True)
+            except Exception as error:
+                self._batch = None
+                if not _out_of_memory(error) or len(together) == 1:
+                    for number in together:
+                        self._fail(number, _text(error))
+                    return iter(())
+            # Outside of the handler, whose traceback would hold what did not fit.
+            self._most = (len(together) + 1) // 2
+            together = together[: self._most]
 
     def _capacity(self, legs: list[Leg]) -> int:
         """Points of the program: as planned, halved as often as the legs still fit.
@@ -212,6 +227,8 @@ class _Points:
     def _fail(self, number: int, reason: str) -> None:
         self._legs.pop(number, None)
         self._runs.pop(number, None)
+        if not self._is_wanted(number):
+            return
         store = self.store.point(number)
         store.set_attrs({"failure": reason})
         store.set_status("failed")

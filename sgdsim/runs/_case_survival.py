@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int, Key
 
 from sgdsim.runs._case_result import CaseResult
 from sgdsim.scenario import Splitting as SplittingTable
@@ -23,6 +23,8 @@ from sgdsim.stagnation import (
 
 #: Relaxation times before the exit rate is expected to be constant.
 _BURN_IN = 5.0
+#: Folded into the key of a case, where no trajectory has this number.
+_SPLITTING = 2**32 - 1
 
 
 def survival_values(
@@ -87,11 +89,12 @@ def survival_values(
 
 
 def rare_exit_values(
-    result: CaseResult, table: SplittingTable, seed: int, confidence: float
+    result: CaseResult, table: SplittingTable, key: Key[Array, ""], confidence: float
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Exit probability of the whole run by importance splitting."""
+    """Exit probability of the whole run by importance splitting; the key is that of the case."""
     bench = result.bench
-    splitting = Splitting(particles=table.particles, replicas=table.replicas, seed=seed)
+    own = jax.random.fold_in(key, _SPLITTING)
+    splitting = Splitting(particles=table.particles, replicas=table.replicas, seed=own)
     found = splitting_exit_probability(
         bench.problem,
         bench.stepper,

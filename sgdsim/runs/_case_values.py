@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Int
+from jaxtyping import Array, Int, Key
 
 from sgdsim.ensemble import NEVER
 from sgdsim.runs._case_basins import basin_values
@@ -28,7 +28,10 @@ _SNAPSHOTS = 512
 
 
 def evaluate_case(
-    scenario: ExitsScenario, result: CaseResult, looks: Int[np.ndarray, " look"]
+    scenario: ExitsScenario,
+    result: CaseResult,
+    looks: Int[np.ndarray, " look"],
+    key: Key[Array, ""],
 ) -> tuple[dict[str, Any], str]:
     """Evaluate a case whose trajectories have run.
 
@@ -38,6 +41,8 @@ def evaluate_case(
         What ran.
     looks
         Steps at which survival is tabulated.
+    key
+        Of the random numbers of this case, not shared with other cases or points.
 
     Returns
     -------
@@ -65,8 +70,8 @@ def evaluate_case(
         return bounds.values, bounds.sentences
 
     if result.case.splitting is not None and not result.starts_outside:
-        splitting, seed = result.case.splitting, scenario.ensemble.seed
-        evaluate("splitting", rare_exit_values, splitting, seed, evaluation.confidence)
+        splitting = result.case.splitting
+        evaluate("splitting", rare_exit_values, splitting, key, evaluation.confidence)
     evaluate("bound", bound)
     evaluate("exact law", lambda result: (exact_values(result, looks), {}))
     evaluate("gap", lambda result: (gap_values(result), {}))

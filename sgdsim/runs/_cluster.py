@@ -19,7 +19,6 @@ from sgdsim.runs._connection import (
     ClusterError as ClusterError,
     check_cluster as check_cluster,
     open_cluster,
-    require_answer as require_answer,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ def run_tasks(
     *,
     stop: Callable[[], None] = lambda: None,
     time_limit: float = 10.0,
+    patience: float = 300.0,
 ) -> None:
     """Apply a function to tasks, here or on a cluster; a failure never stops the others.
 
@@ -68,8 +68,9 @@ def run_tasks(
         tasks that wait are cancelled and local workers are closed. A task that runs on a worker
         of a cluster that was already there goes on to its end.
     time_limit
-        Seconds to wait for the scheduler, and then for its first worker; also after the
-        connection was lost.
+        Seconds to wait for the scheduler, and then for its first worker.
+    patience
+        The same after the connection was lost: somebody may be starting the scheduler again.
 
     Raises
     ------
@@ -100,6 +101,7 @@ def run_tasks(
         while dispatch.unfinished:
             with connect(stop, time_limit) as client:
                 dispatch.until_lost(client)
+            time_limit = patience
 
 
 def _attempt(function: Callable[[Task], Any], task: Task) -> Any:

@@ -125,6 +125,25 @@ def open_cluster(cluster: str) -> Iterator["Connect"]:
             yield lambda stop, time_limit: _reach(cluster, stop, time_limit)
 
 
+def local_workers(cluster: str) -> int | None:
+    """Count the processes of a local cluster; ``None`` for one that is somewhere else."""
+    found = _LOCAL.fullmatch(cluster)
+    return int(found[1]) if found else None
+
+
+@contextlib.contextmanager
+def reach_cluster(cluster: str, time_limit: float = 10.0) -> Iterator["Client"]:
+    """Connect to a running cluster for a question or two.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler does not answer, has no workers, or has workers with other versions.
+    """
+    with _quiet(), _reach(cluster, lambda: None, time_limit) as client:
+        yield client
+
+
 @contextlib.contextmanager
 def _reach(cluster: str, stop: Callable[[], None], time_limit: float) -> Iterator["Client"]:
     with _connect(cluster, time_limit) as client:
@@ -197,7 +216,7 @@ def _connect(place: Any, time_limit: float) -> Iterator["Client"]:
     from distributed.versions import VersionMismatchWarning
 
     if isinstance(place, str):
-        require_answer(place, time_limit)
+        _require_answer(place, time_limit)
     try:
         with warnings.catch_warnings():
             # We check the versions that matter, and refuse.
@@ -209,23 +228,8 @@ def _connect(place: Any, time_limit: float) -> Iterator["Client"]:
         yield client
 
 
-def require_answer(cluster: str | None, time_limit: float = 10.0) -> None:
-    """Refuse the address of a scheduler that does not answer, before anything is written.
-
-    Parameters
-    ----------
-    cluster
-        As for `check_cluster`, which has accepted it.
-    time_limit
-        Seconds to wait.
-
-    Raises
-    ------
-    ClusterError
-        If nobody answers.
-    """
-    if cluster is None or _LOCAL.fullmatch(cluster):
-        return
+def _require_answer(cluster: str, time_limit: float) -> None:
+    """Refuse the address of a scheduler that does not answer."""
     try:
         # In a thread, because a notebook has an event loop of its own in this one.
         with ThreadPoolExecutor(1) as pool:

@@ -135,8 +135,9 @@ class DynamicsRun(StudyRun[DynamicsScenario]):
         # Processes differ in what they remember, so the position must be known first.
         _, where = load_tree(files.checkpoint, (), digest)
         self.position = Position(int(where["process"]), int(where["step"]))
-        state, _ = load_tree(files.checkpoint, self._start(self.position.process), digest)
-        self.state = self.layout.place(state)
+        like = on_host(self._start(self.position.process), self._trajectories)
+        members, _ = load_tree(files.checkpoint, like, digest)
+        self.state = self.layout.place(self.layout.pad(members))
 
     @property
     def done(self) -> int:
@@ -234,7 +235,8 @@ class DynamicsRun(StudyRun[DynamicsScenario]):
         values = {name: value[None] for name, value in values.items()}
         self.store.write("dynamics", values, self._here)
         where = self.position._asdict()
-        save_tree(self.files.checkpoint, self.state, self.scenario.digest(), **where)
+        members = on_host(self.state, self._trajectories)
+        save_tree(self.files.checkpoint, members, self.scenario.digest(), **where)
 
 
 def _rehearse(stepper: AbstractStepper, bench: Workbench) -> None:

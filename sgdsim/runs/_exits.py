@@ -17,6 +17,7 @@ from sgdsim.ensemble import (
     choose_layout,
     no_observables,
     on_host,
+    root_key,
 )
 from sgdsim.problems import coordinate_count
 from sgdsim.runs._case_result import CaseResult
@@ -111,8 +112,9 @@ class ExitsRun(StudyRun[ExitsScenario]):
         # Cases differ in their parameters, so the position must be known first.
         _, where = load_tree(files.checkpoint, (), digest)
         self.position = Position(int(where["case"]), int(where["step"]))
-        state, _ = load_tree(files.checkpoint, self._start(self.position.case), digest)
-        self.state = self.layout.place(state)
+        like = on_host(self._start(self.position.case), self._trajectories)
+        members, _ = load_tree(files.checkpoint, like, digest)
+        self.state = self.layout.place(self.layout.pad(members))
 
     @property
     def done(self) -> int:
@@ -151,10 +153,12 @@ class ExitsRun(StudyRun[ExitsScenario]):
         print_cases(tree, console)
 
     def _leg(self, number: int, ensemble: Ensemble, state: EnsembleState) -> Leg:
-        # Cases of one point, and of different points, have random numbers of their own.
-        key = self.point * len(self.scenario.case) + number
-        keys = ensemble.keys(self.scenario.ensemble.seed, self._trajectories, key)
+        keys = ensemble.keys(self.scenario.ensemble.seed, self._trajectories, self._stream(number))
         return Leg(ensemble, keys, state, self.position.step, self._trajectories)
+
+    def _stream(self, number: int) -> int:
+        """Give a case the number of its random numbers, which no case of another point has."""
+        return self.point * len(self.scenario.case) + number
 
     @property
     def _trajectories(self) -> int:
@@ -193,7 +197,8 @@ class ExitsRun(StudyRun[ExitsScenario]):
         )
         looks = np.unique(np.linspace(0, self.position.step, _LOOKS).round().astype(np.int32))
         looks = np.concatenate([looks, np.full(_LOOKS - looks.size, self.position.step, np.int32)])
-        values, sentences = evaluate_case(self.scenario, result, looks)
+        key = root_key(self.scenario.ensemble.seed, self._stream(number))
+        values, sentences = evaluate_case(self.scenario, result, looks, key)
         here = {"case": slice(number, number + 1)}
         coordinates = len(self.dimensions(self.scenario).coords["coordinate"])
         for name in ("final_position", "quenched_position"):
@@ -222,7 +227,8 @@ class ExitsRun(StudyRun[ExitsScenario]):
         here = {"case": slice(self.position.case, self.position.case + 1)}
         self.store.write("exits", {name: value[None] for name, value in values.items()}, here)
         where = self.position._asdict()
-        save_tree(self.files.checkpoint, self.state, self.scenario.digest(), **where)
+        members = on_host(self.state, self._trajectories)
+        save_tree(self.files.checkpoint, members, self.scenario.digest(), **where)
 
 
 def _stored(value: Any) -> np.ndarray:

@@ -13,19 +13,18 @@ from sgdsim.store import STATUSES, RunStore
 _FAILED = STATUSES.index("failed")
 
 
-def reopen_failed(paths: RunPaths) -> None:
+def reopen_failed(paths: RunPaths, store: RunStore) -> None:
     """Make the failed points of a run pending again; a finished dataset becomes unfinished.
 
     Raises
     ------
     StoreError
-        If there are none.
+        If the run is finished and has none.
     """
-    store = RunStore.open(paths.store if paths.finished else paths.partial)
     failed = np.flatnonzero(store.statuses() == _FAILED)
-    if not failed.size:
-        raise StoreError(f"no point of {paths.folder} has failed; there is nothing to retry.")
     if paths.finished:
+        if not failed.size:
+            raise StoreError(f"no point of {paths.folder} has failed; there is nothing to retry.")
         store.reopen(paths.partial)
     for number in failed.tolist():
         store.point(number).set_status("pending")

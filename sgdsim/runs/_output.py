@@ -3,12 +3,19 @@
 import dataclasses
 import os
 import shutil
+import uuid
 from pathlib import Path
+
+from upath import UPath
 
 from sgdsim._errors import StoreError
 from sgdsim.store import Location, as_location, is_finished, is_remote
+from sgdsim.store._files import disk_errors, sync_folder
+from sgdsim.store._location import files_below, is_file
 
 _PROBE = ".sgdsim-writable"
+#: Start of the names that files have while they are deleted.
+_DISCARDED = ".run.zarr.discarded-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +66,27 @@ class RunPaths:
     @property
     def finished(self) -> bool:
         """Whether the dataset is there and complete."""
-        return self.store.exists() and is_finished(self.store)
+        with disk_errors("read", self.folder):
+            return is_file(self.store / "zarr.json") and is_finished(self.store)
 
     @property
     def unfinished(self) -> bool:
         """Whether there is a dataset that is not complete."""
-        return self.partial.exists() and not self.finished
+        with disk_errors("read", self.folder):
+            # A local one appears whole. A remote one has its root last, and loses it first.
+            partial = self.partial
+            there = is_file(partial / "zarr.json") if is_remote(partial) else partial.exists()
+        return there and not self.finished
+
+    @property
+    def remains(self) -> bool:
+        """Whether there is a dataset without a root: one whose creation or deletion was killed."""
+        with disk_errors("read", self.folder):
+            if isinstance(self.store, Path):
+                there = self.store.exists()
+            else:
+                there = bool(files_below(self.store))
+            return there and not is_file(self.store / "zarr.json")
 
     @property
     def state(self) -> Location:
@@ -99,19 +121,11 @@ def check_output(out: str | os.PathLike[str] | Location, overwrite: bool) -> Non
     """
     paths = RunPaths(as_location(out))
     folder = paths.folder
-    try:
+    with disk_errors("write to", folder):
         if folder.exists() and not folder.is_dir():
             raise StoreError(f"cannot write to {folder}: it is a file; choose another --out.")
-        if not overwrite and paths.finished:
-            raise StoreError(
-                f"{folder} already holds a finished run; pass --overwrite to replace it or choose "
-                "another --out."
-            )
-        if not overwrite and paths.unfinished:
-            raise StoreError(
-                f"{folder} holds an unfinished run; continue it with 'sgdsim resume {folder}', "
-                "pass --overwrite to discard it, or choose another --out."
-            )
+        if not overwrite:
+            _refuse_run(paths)
         ours = {paths.store.name, paths.partial.name, paths.state.name, paths.figures.name}
         # A killed run may leave hidden temporary files, which are ours as well.
         remains = (f".{paths.store.name}", _PROBE, ".sgdsim")
@@ -123,8 +137,27 @@ def check_output(out: str | os.PathLike[str] | Location, overwrite: bool) -> Non
                 "another --out."
             )
         _try_writing(folder)
-    except OSError as error:
-        raise StoreError(f"cannot write to {folder}: {error.strerror or error}.") from error
+
+
+def _refuse_run(paths: RunPaths) -> None:
+    """Refuse a folder in which a run is, which would be lost."""
+    folder = paths.folder
+    if paths.finished:
+        raise StoreError(
+            f"{folder} already holds a finished run; pass --overwrite to replace it or choose "
+            "another --out."
+        )
+    if paths.unfinished:
+        raise StoreError(
+            f"{folder} holds an unfinished run; continue it with 'sgdsim resume {folder}', pass "
+            "--overwrite to discard it, or choose another --out."
+        )
+    # Nothing of ours leaves a local one, so that somebody may still want to repair it.
+    if not is_remote(folder) and paths.remains:
+        raise StoreError(
+            f"{folder} holds a damaged run (no zarr.json in {paths.store.name}); pass --overwrite "
+            "to replace it or choose another --out."
+        )
 
 
 def _try_writing(folder: Location) -> None:
@@ -138,26 +171,66 @@ def _try_writing(folder: Location) -> None:
         folder.rmdir()
 
 
-def clear_output(out: str | os.PathLike[str] | Location) -> RunPaths:
-    """Make an empty run folder, deleting what an earlier run left there."""
+def clear_output(out: str | os.PathLike[str] | Location, overwrite: bool = True) -> RunPaths:
+    """Make an empty run folder, deleting what an earlier run left there.
+
+    Parameters
+    ----------
+    out
+        Folder of the run, or its URL; this process holds its lock.
+    overwrite
+        Whether a run there may be deleted. Another one may have run here since `check_output`
+        was asked, before the lock was taken.
+
+    Raises
+    ------
+    StoreError
+        If a run is there and ``overwrite`` is false, or something cannot be deleted.
+    """
     paths = RunPaths(as_location(out))
-    try:
-        for old in (paths.partial, paths.store, paths.state, paths.figures):
-            remove(old)
-        if not is_remote(paths.folder):
+    with disk_errors("write to", paths.folder):
+        if not overwrite:
+            _refuse_run(paths)
+        old = (paths.partial, paths.store, paths.state, paths.figures)
+        if isinstance(paths.folder, Path):
+            _discard(paths.folder, [one for one in old if isinstance(one, Path)])
             paths.state.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot write to {paths.folder}: {error.strerror or error}.") from error
+        else:
+            for one in old:
+                remove(one)
     return paths
+
+
+def _discard(folder: Path, old: list[Path]) -> None:
+    """Delete local files that are parts of a run, and what an earlier killed deletion left."""
+    # A deletion takes long; killed in the middle it would leave half a dataset under its name.
+    for one in old:
+        if os.path.lexists(one):
+            one.rename(folder / f"{_DISCARDED}{uuid.uuid4().hex}")
+    discarded = sorted(folder.glob(f"{_DISCARDED}*"))
+    if discarded:
+        sync_folder(folder)
+    for one in discarded:
+        if one.is_dir() and not one.is_symlink():
+            shutil.rmtree(one)
+        else:
+            one.unlink()
 
 
 def remove(folder: Location) -> None:
     """Delete a folder with all that is in it, if it is there."""
-    if not folder.exists():
-        return
-    if isinstance(folder, Path):
+    if isinstance(folder, UPath):
+        _remove_remote(folder)
+    elif folder.exists():
         shutil.rmtree(folder)
-    else:
+
+
+def _remove_remote(folder: UPath) -> None:
+    root = folder / "zarr.json"
+    # First of all: without it what a killed deletion leaves is no dataset.
+    if is_file(root):
+        folder.fs.rm_file(root.path)
+    if files_below(folder):
         folder.fs.rm(folder.path, recursive=True)
 
 
@@ -176,5 +249,10 @@ def find_run(place: str | os.PathLike[str] | Location) -> RunPaths:
         path = path.parent
     paths = RunPaths(path)
     if not paths.finished and not paths.unfinished:
+        if paths.remains:
+            raise StoreError(
+                f"{path} holds no run but remains of one (no zarr.json in {paths.store.name}), so "
+                "there is nothing to read or resume; run the scenario again with --overwrite."
+            )
         raise StoreError(f"{path} holds no run (no {paths.store.name} in it).")
     return paths

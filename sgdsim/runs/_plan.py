@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -80,11 +80,16 @@ class Plan(NamedTuple):
         return [(batch, group.capacity) for group in self.groups for batch in group.batches]
 
     def to_json(self) -> str:
-        """Text that the dataset keeps, so that a resumed sweep makes the same batches."""
-        return json.dumps(self.batches)
+        """Text that the dataset keeps: the points and the batch size of every group."""
+        return json.dumps([(group.points, group.capacity) for group in self.groups])
 
 
-def make_plan(scenario: Scenario, budget: int, workers: int = 1) -> Plan:
+def make_plan(
+    scenario: Scenario,
+    budget: int,
+    workers: int = 1,
+    reached: Callable[[int], None] = lambda number: None,
+) -> Plan:
     """Group the points of a scenario by program and cut the groups into batches.
 
     Parameters
@@ -95,6 +100,8 @@ def make_plan(scenario: Scenario, budget: int, workers: int = 1) -> Plan:
         Bytes that a batch may take.
     workers
         Processes that share the batches; each group is cut so that all have work.
+    reached
+        Hears how many points have been looked at.
 
     Raises
     ------
@@ -114,6 +121,7 @@ def make_plan(scenario: Scenario, budget: int, workers: int = 1) -> Plan:
         kind = tuple(map(signature, sketch))
         kinds.setdefault(kind, []).append(number)
         legs.setdefault(kind, sketch)
+        reached(number + 1)
     groups = [
         _group(points, legs[kind], len(set(kind)), budget, workers)  # type: ignore[arg-type]
         for kind, points in kinds.items()

@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,10 +39,26 @@ def provenance(layout: Layout) -> dict[str, Any]:
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         "device_count": layout.devices,
-        # XLA's pool of threads; the last bits of large matrix products depend on it.
-        "cores": os.cpu_count() or 1,
+        "threads": _threads(),
+        "compiler": _compiler(),
         "mapping": layout.mapping,
     }
+
+
+def _threads() -> int:
+    """Size of XLA's pool of threads on CPU: last bits of large matrix products depend on it."""
+    if jax.default_backend() != "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(int(os.environ.get("NPROC") or cores or 1), jax.local_device_count())
+
+
+def _compiler() -> str:
+    """Options of XLA that may change what it compiles."""
+    chosen = [os.environ.get("XLA_FLAGS", "")]
+    if jax.config.read("jax_disable_most_optimizations"):
+        chosen.append("jax_disable_most_optimizations")
+    return " ".join(filter(None, chosen))
 
 
 def common_attributes(scenario: Scenario, layout: Layout) -> dict[str, Any]:
@@ -53,7 +68,6 @@ def common_attributes(scenario: Scenario, layout: Layout) -> dict[str, Any]:
         "scenario_digest": scenario.digest(),
         "title": scenario.title,
         "seed": scenario.ensemble.seed,
-        "run": uuid.uuid4().hex,
         "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "creation_library": "sgdsim",
         **provenance(layout),

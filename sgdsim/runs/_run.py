@@ -4,15 +4,14 @@ import os
 import time
 
 from sgdsim._errors import StoreError
-from sgdsim.ensemble import memory_budget
 from sgdsim.runs._again import stored_scenario
 from sgdsim.runs._claims import evaluate_claims, print_claims
-from sgdsim.runs._cluster import ClusterError, check_cluster, require_answer
+from sgdsim.runs._cluster import ClusterError, check_cluster
 from sgdsim.runs._complete import complete_run
 from sgdsim.runs._control import RunControl
 from sgdsim.runs._failures import reopen_failed
 from sgdsim.runs._hosts import copy_unfinished, is_first, is_spread, own_folder
-from sgdsim.runs._lock import RunLock, lock_run
+from sgdsim.runs._lock import lock_run
 from sgdsim.runs._output import RunPaths, check_output, clear_output, find_run
 from sgdsim.runs._plan import make_plan, print_plan
 from sgdsim.runs._progress import Reporter
@@ -20,6 +19,7 @@ from sgdsim.runs._session import layout_of, require_same_machine, session
 from sgdsim.runs._signals import stop_on_signal
 from sgdsim.runs._studies import STUDIES, create_store, point_store
 from sgdsim.runs._study import StudyRun
+from sgdsim.runs._survey import survey
 from sgdsim.runs._sweep import carry_on_sweep, start_sweep
 from sgdsim.scenario import Scenario
 from sgdsim.store import Location, RunStore, as_location
@@ -100,16 +100,16 @@ def run(
             reporter.stage(text)
 
         if scenario.sweep is not None:
-            stage("planning")
-            plan = start_sweep(scenario, cluster, reporter)
-            store = create_store(scenario, layout_of(scenario), clear_output(folder))
-            store.set_attrs({"plan": plan.to_json()})
-            carry_on_sweep(scenario, store, cluster, control)
+            workers = survey(cluster, scenario, folder)
+            planned = {"plan": start_sweep(scenario, workers, reporter).to_json()}
+            paths = clear_output(folder, overwrite)
+            store = create_store(scenario, layout_of(scenario), paths, planned)
+            carry_on_sweep(store, cluster, workers, control)
             return folder
         simulation = STUDIES[scenario.study].prepare(scenario, 0, stage)
         stage("compiling")
         # Only now: until here a run that is replaced was still whole.
-        paths = clear_output(folder)
+        paths = clear_output(folder, overwrite)
         store = create_store(scenario, layout_of(scenario), paths)
         simulation.create(paths.files(0), point_store(store, scenario, 0))
         _carry_on(simulation, store, control)
@@ -148,30 +148,27 @@ def resume(
         or its state cannot be read.
     """
     check_cluster(cluster)
-    require_answer(cluster)
     paths = find_run(path)
     if is_spread() and not paths.finished:
         paths = _seen_from_here(paths)
     if paths.finished and not retry_failed:
         raise StoreError(f"{paths.folder} is finished already; open it with sgdsim.open_run.")
+    reporter = Reporter(quiet or (is_spread() and not is_first()))
     with lock_run(paths.folder) as lock:
-        if retry_failed:
-            reopen_failed(paths)
-        store = RunStore.open(paths.partial)
+        store = RunStore.open(paths.store if paths.finished else paths.partial)
         scenario = stored_scenario(store)
         _check_cluster(cluster, scenario)
-        if scenario.sweep is None and not paths.files(0).checkpoint.exists():
-            if "wall_seconds" in store.point().attrs:  # steps were made: there was a checkpoint
-                raise StoreError(
-                    f"{paths.files(0).checkpoint} is gone, and without it the run cannot go on; "
-                    f"the dataset in {paths.partial} can still be read. Start again with "
-                    "--overwrite."
-                )
-            begins_anew = True
-        else:
-            begins_anew = False
-            reporter = Reporter(quiet or (is_spread() and not is_first()))
-            _resume(scenario, store, cluster, (paths, reporter, lock))
+        begins_anew = scenario.sweep is None and not paths.files(0).checkpoint.exists()
+        if begins_anew and "wall_seconds" in store.point().attrs:  # steps were made
+            raise StoreError(
+                f"{paths.files(0).checkpoint} is gone, and without it the run cannot go on; the "
+                f"dataset in {paths.partial} can still be read. Start again with --overwrite."
+            )
+        if not begins_anew:
+            with session(scenario), stop_on_signal(reporter.stage) as stop:
+                require_same_machine(store, layout_of(scenario))
+                control = RunControl(paths, reporter, stop, lock, time.monotonic())
+                _resume(store, cluster, control, retry_failed)
     if begins_anew:  # outside of the lock, which it takes itself
         run(scenario, paths.folder, overwrite=True, quiet=quiet)
     return paths.folder
@@ -184,7 +181,6 @@ def _check_cluster(cluster: str | None, scenario: Scenario) -> None:
             f"{scenario.name} has no sweep, so there is nothing to spread over {cluster}; leave "
             "--cluster away, or sweep something, as in --set 'sweep.learning_rate=[0.1, 0.2]'."
         )
-    require_answer(cluster)
 
 
 def _seen_from_here(paths: RunPaths) -> RunPaths:
@@ -208,32 +204,31 @@ def plan(scenario: Scenario, cluster: str | None = None) -> None:
     _check_cluster(cluster, scenario)
     reporter = Reporter()
     with session(scenario):
+        workers = survey(cluster, scenario)
         if scenario.sweep is not None:
-            start_sweep(scenario, cluster, reporter)
+            start_sweep(scenario, workers, reporter)
         else:
-            print_plan(scenario, make_plan(scenario, memory_budget()), reporter.console)
+            print_plan(scenario, make_plan(scenario, workers.budget), reporter.console)
 
 
-def _resume(
-    scenario: Scenario,
-    store: RunStore,
-    cluster: str | None,
-    held: tuple[RunPaths, Reporter, RunLock],
-) -> None:
-    paths, reporter, lock = held
-    with session(scenario), stop_on_signal(reporter.stage) as stop:
-        require_same_machine(store, layout_of(scenario))
-        control = RunControl(paths, reporter, stop, lock, time.monotonic())
-        if scenario.sweep is not None:
-            before = float(str(store.attrs.get("wall_seconds", 0.0)))
-            control = control._replace(began=control.began - before)
-            carry_on_sweep(scenario, store, cluster, control)
-            return
-        part = point_store(store, scenario, 0)
-        before = float(str(part.attrs.get("wall_seconds", 0.0)))
-        simulation = STUDIES[scenario.study].restore(scenario, 0, paths.files(0))
-        simulation.load(paths.files(0), part)
-        _carry_on(simulation, store, control._replace(began=control.began - before))
+def _resume(store: RunStore, cluster: str | None, control: RunControl, retry_failed: bool) -> None:
+    """Take up what is there; nothing has been changed until here."""
+    scenario, paths = stored_scenario(store), control.paths
+    if scenario.sweep is not None:
+        workers = survey(cluster, scenario, paths.folder)
+        if retry_failed:
+            reopen_failed(paths, store)
+        before = float(str(store.attrs.get("wall_seconds", 0.0)))
+        control = control._replace(began=control.began - before)
+        carry_on_sweep(store, cluster, workers, control)
+        return
+    if retry_failed and paths.finished:
+        raise StoreError(f"{paths.folder} is finished and has no sweep; there is nothing to retry.")
+    part = point_store(store, scenario, 0)
+    before = float(str(part.attrs.get("wall_seconds", 0.0)))
+    simulation = STUDIES[scenario.study].restore(scenario, 0, paths.files(0))
+    simulation.load(paths.files(0), part)
+    _carry_on(simulation, store, control._replace(began=control.began - before))
 
 
 def _carry_on(simulation: StudyRun, store: RunStore, control: RunControl) -> None:

@@ -32,7 +32,7 @@ def differences(attrs: dict[str, Any], layout: Layout) -> dict[str, tuple[Any, A
     With the mapping ``map`` every trajectory is computed alone, whatever the number of devices.
     """
     here = provenance(layout)
-    names = ["backend", "device", "mapping", "versions"]
+    names = ["backend", "device", "mapping", "threads", "compiler", "versions"]
     if layout.mapping != "map":
         names.append("device_count")
     return {n: (attrs.get(n), here[n]) for n in names if attrs.get(n) != here[n]}
@@ -41,7 +41,8 @@ def differences(attrs: dict[str, Any], layout: Layout) -> dict[str, tuple[Any, A
 def require_same_machine(store: RunStore, layout: Layout) -> None:
     """Refuse to continue where the numbers would silently differ."""
     for name, (before, now) in differences(store.attrs, layout).items():
+        advice = f" NPROC={before} in the environment makes it so." if name == "threads" else ""
         raise StoreError(
-            f"the run was started with {name} = {before}, here it is {now}; the rest would "
-            "not equal an uninterrupted run. Resume it in the same environment or start again."
+            f"the run was started with {name} = {before}, here it is {now}; the rest would not "
+            f"equal an uninterrupted run. Continue it where it is the same, or start again.{advice}"
         )

@@ -241,14 +241,15 @@ class StagnationRun(StudyRun[StagnationScenario]):
             {"status": status.astype(np.int8), "diverged_step": track.diverged_step},
         )
         digest = self.scenario.digest()
-        save_tree(self.files.checkpoint, (self.state, self.visited), digest, step=self.step)
+        members = on_host(self.state, self._trajectories)
+        save_tree(self.files.checkpoint, (members, self.visited), digest, step=self.step)
 
     def load(self, files: PointFiles, store: PointStore) -> None:
         """Take up the state of the last checkpoint."""
         self.files, self.store = files, store
-        like = self.state, self.visited
-        (self.state, visited), scalars = load_tree(files.checkpoint, like, self.scenario.digest())
-        self.state = self.ensemble.layout.place(self.state)
+        like = on_host(self.state, self._trajectories), self.visited
+        (members, visited), scalars = load_tree(files.checkpoint, like, self.scenario.digest())
+        self.state = self.ensemble.layout.place(self.ensemble.layout.pad(members))
         self.visited = BallConstants(*map(np.asarray, visited))
         self.step = int(scalars["step"])
 

@@ -1,6 +1,6 @@
 """Which run belongs to which study, and the dataset that its points share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sgdsim.runs._provenance import claim_coordinates, common_attributes
 from sgdsim.runs._stagnation import StagnationRun
 from sgdsim.runs._study import Dimensions, StudyRun
 from sgdsim.scenario import Scenario, sweep_dimensions, sweep_points
-from sgdsim.store import PointStore, RunStore, SweepAxis, coordinates_in
+from sgdsim.store import PointStore, RunStore, SweepAxis, checked_sweep, coordinates_in
 
 #: How the run of each study is done.
 STUDIES: dict[str, type[StudyRun]] = {
@@ -31,8 +31,10 @@ def points_of(scenario: Scenario) -> tuple[Scenario, ...]:
     return sweep_points(scenario)
 
 
-def create_store(scenario: Scenario, layout: Layout, paths: RunPaths) -> RunStore:
-    """Preallocate the dataset of all points of a scenario.
+def create_store(
+    scenario: Scenario, layout: Layout, paths: RunPaths, attrs: Mapping[str, str] | None = None
+) -> RunStore:
+    """Preallocate the dataset of all points of a scenario, with further attributes.
 
     Raises
     ------
@@ -44,12 +46,30 @@ def create_store(scenario: Scenario, layout: Layout, paths: RunPaths) -> RunStor
     return RunStore.create(
         paths.partial,
         coords={**dimensions.coords, **claim_coordinates(scenario.claim)},
-        attrs=common_attributes(scenario, layout),
+        attrs={**common_attributes(scenario, layout), **(attrs or {})},
         study=scenario.study,
         precision=max(precisions),  # float64 holds float32 too
         chunk_sizes=dimensions.chunk_sizes,
-        sweep=[SweepAxis(axis.name, axis.coords) for axis in sweep_dimensions(scenario)],
+        sweep=_sweep_axes(scenario),
     )
+
+
+def check_axes(scenario: Scenario) -> None:
+    """Refuse a sweep whose dimensions the dataset cannot have.
+
+    Raises
+    ------
+    ScenarioError
+        If a dimension is called like something that the dataset has anyway.
+    """
+    try:
+        checked_sweep(_sweep_axes(scenario), scenario.study)
+    except ValueError as error:
+        raise ScenarioError(f"{scenario.name}: {error}") from error
+
+
+def _sweep_axes(scenario: Scenario) -> list[SweepAxis]:
+    return [SweepAxis(axis.name, axis.coords) for axis in sweep_dimensions(scenario)]
 
 
 def shared_dimensions(scenario: Scenario) -> Dimensions:

@@ -2,8 +2,11 @@
 
 import functools
 import json
-import re
+import math
+import os
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -12,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sgdsim._errors import RunInterrupted, StoreError
-from sgdsim.ensemble import memory_budget
+from sgdsim.runs._again import stored_scenario
 from sgdsim.runs._batch import Task, TaskResult, run_task
 from sgdsim.runs._cluster import ClusterError, run_tasks
 from sgdsim.runs._complete import complete_run
@@ -21,14 +24,15 @@ from sgdsim.runs._failures import failures, print_failures
 from sgdsim.runs._output import RunPaths
 from sgdsim.runs._plan import Plan, make_plan, print_plan
 from sgdsim.runs._progress import Reporter
-from sgdsim.runs._studies import shared_dimensions
+from sgdsim.runs._studies import check_axes, points_of, shared_dimensions
+from sgdsim.runs._survey import Workers
 from sgdsim.scenario import Scenario, sweep_dimensions
-from sgdsim.store import STATUSES, RunStore
+from sgdsim.store import STATUSES, RunStore, is_remote
 
 _PENDING = STATUSES.index("pending")
 
 
-def start_sweep(scenario: Scenario, cluster: str | None, reporter: Reporter) -> Plan:
+def start_sweep(scenario: Scenario, workers: Workers, reporter: Reporter) -> Plan:
     """Plan a sweep and print the plan; nothing is written.
 
     Raises
@@ -36,15 +40,16 @@ def start_sweep(scenario: Scenario, cluster: str | None, reporter: Reporter) -> 
     ScenarioError
         If a point cannot be built, or the points do not fit into one dataset.
     """
+    check_axes(scenario)
     shared_dimensions(scenario)
-    workers = local_workers(cluster)
-    plan = make_plan(scenario, memory_budget(workers), workers)
+    with reporter.bar("planning", 0, len(points_of(scenario)), "points"):
+        plan = make_plan(scenario, workers.budget, workers.slots, reporter.reached)
     print_plan(scenario, plan, reporter.console)
     return plan
 
 
 def carry_on_sweep(
-    scenario: Scenario, store: RunStore, cluster: str | None, control: RunControl
+    store: RunStore, cluster: str | None, workers: Workers, control: RunControl
 ) -> None:
     """Run the batches that are not done, then finish the dataset.
 
@@ -55,12 +60,18 @@ def carry_on_sweep(
     RunInterrupted
         If a signal came; ``resume`` continues.
     """
-    reporter, paths = control.reporter, control.paths
-    tasks = list(_open_tasks(paths, store))
+    scenario, reporter, paths = stored_scenario(store), control.reporter, control.paths
+    # Workers of an earlier session that still compute see by it that nobody waits for them.
+    store.set_attrs({"session": uuid.uuid4().hex})
+    tasks = list(_open_tasks(paths, store, workers))
     progress = _Progress(store, tasks, control)
     function = run_task if cluster else functools.partial(run_task, reached=progress.reached)
     with reporter.bar(scenario.name, progress.done, store.points, "points"):
         run_tasks(function, tasks, cluster, progress.finished, stop=control.check)
+    if left := int((store.statuses() == _PENDING).sum()):
+        raise StoreError(
+            f"{left:,} points were not computed; 'sgdsim resume {paths.folder}' does it."
+        )
     store.set_attrs({"wall_seconds": control.seconds})
     tree = complete_run(store, control)
     print_sweep(tree, scenario, store, reporter.console)
@@ -70,9 +81,9 @@ def carry_on_sweep(
 def print_sweep(tree: xr.DataTree, scenario: Scenario, store: RunStore, console: Console) -> None:
     """Print how many points are done, what failed, at how many points each claim holds."""
     failed = failures(store, scenario)
-    total = store.points
+    total, done = store.points, int((store.statuses() == STATUSES.index("done")).sum())
     console.print(
-        f"{total - len(failed):,} of {total:,} points done, {len(failed):,} failed.",
+        f"{done:,} of {total:,} points done, {len(failed):,} failed.",
         highlight=False,
     )
     print_failures(failed, RunPaths(store.path.parent), console)
@@ -123,6 +134,7 @@ class _Progress:
         elif isinstance(outcome, TaskResult) and self._ended == 0 and len(self._tasks) > 1:
             self._estimate(outcome)
         self._ended += 1
+        self._store.set_attrs({"wall_seconds": self._control.seconds})
         self._shares |= dict.fromkeys(task.points, 1.0)
         self._control.reporter.reached(self.done)
 
@@ -135,16 +147,18 @@ class _Progress:
         )
 
 
-def _open_tasks(paths: RunPaths, store: RunStore) -> Iterator[Task]:
-    """Batches of the plan, without the points that are done or have failed."""
-    statuses = store.statuses()
-    for points, capacity in json.loads(str(store.attrs["plan"])):
-        left = tuple(number for number in points if statuses[number] == _PENDING)
-        if left:
-            yield Task(str(paths.folder), left, capacity, str(store.attrs["run"]))
+def _open_tasks(paths: RunPaths, store: RunStore, workers: Workers) -> Iterator[Task]:
+    """Batches of the plan, without the points that are done or have failed.
 
-
-def local_workers(cluster: str | None) -> int:
-    """Count the processes that share this machine; those of another cluster have their own."""
-    found = re.fullmatch(r"local:(\d+)", cluster or "")
-    return int(found[1]) if found else 1
+    Under ``map`` a point does not depend on what it is computed with, so that what is left is cut
+    for the workers that are there now; under ``vmap`` the size of a batch stays as planned.
+    """
+    statuses, session = store.statuses(), str(store.attrs["session"])
+    place = paths.folder if is_remote(paths.folder) else Path(os.path.abspath(str(paths.folder)))
+    for points, planned in json.loads(str(store.attrs["plan"])):
+        left = [number for number in points if statuses[number] == _PENDING]
+        size = planned
+        if store.attrs["mapping"] == "map":
+            size = max(1, min(planned, math.ceil(len(left) / workers.slots)))
+        for first in range(0, len(left), size):
+            yield Task(place, tuple(left[first : first + size]), size, session)

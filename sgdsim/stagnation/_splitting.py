@@ -34,7 +34,7 @@ class Splitting:
     replicas
         Independent repetitions, at least 2; the interval comes from their scatter.
     seed
-        Of all random numbers.
+        Of all random numbers; a JAX key where they must differ from those of other estimates.
 
     Raises
     ------
@@ -51,7 +51,7 @@ class Splitting:
     levels: tuple[float, ...] | None = None
     particles: int = 1000
     replicas: int = 20
-    seed: int = 0
+    seed: int | Key[Array, ""] = 0
 
     def __post_init__(self):
         check_count("particles", self.particles)
@@ -122,7 +122,8 @@ def run_splitting(
         _Chain(problem, stepper, region, jnp.asarray(times[0], jnp.int32)),
     )
     start = _start(chain, jax.tree.map(jnp.asarray, theta), splitting.particles)
-    root = jax.random.key(splitting.seed)
+    seed = splitting.seed
+    root = seed if isinstance(seed, jax.Array) else jax.random.key(seed)
     work = 0
     inner = splitting.levels
     if inner is None:

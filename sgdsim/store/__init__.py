@@ -35,6 +35,6 @@ from sgdsim.store._schema import (
     variables_of as variables_of,
 )
 from sgdsim.store._specs import CoordinateSpec as CoordinateSpec, VariableSpec as VariableSpec
-from sgdsim.store._sweep import SweepAxis as SweepAxis
+from sgdsim.store._sweep import SweepAxis as SweepAxis, checked_sweep as checked_sweep
 from sgdsim.store._validate import count_statuses as count_statuses, validate as validate
 from sgdsim.store._writer import RunStore as RunStore

@@ -153,13 +153,14 @@ class PointStore:
         """Add or replace what is said of this point: texts and numbers that JSON can hold.
 
         All of it is kept as one text in the variable ``details``; it becomes attributes of the
-        root where the point is read by itself.
+        root where the point is read by itself. ``None`` removes a word.
         """
         if LENGTHS in attrs:
             raise ValueError(f"the attribute {LENGTHS!r} is kept by the store itself.")
         known = self._opened.details(self._place) or {}
         own = {LENGTHS: self._lengths} if self._lengths else {}
-        self._write_details(json.dumps({**known, **attrs, **own}, ensure_ascii=False))
+        said = {name: value for name, value in {**known, **attrs}.items() if value is not None}
+        self._write_details(json.dumps({**said, **own}, ensure_ascii=False))
 
     def _write_details(self, text: str) -> None:
         array = self._opened.array("/", _find_spec("/", "details", self._opened.study))

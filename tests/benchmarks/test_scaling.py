@@ -85,17 +85,6 @@ def test_memory_is_told_for_every_number_of_steps(scaling, capsys):
     assert re.search(r"^\| peak memory, 1,000 / 100 steps +\| at most 1.1 ", printed, re.MULTILINE)
 
 
-def test_no_rounds_is_refused():
-    done = subprocess.run(
-        [sys.executable, BENCHMARKS / "scaling.py", "--rounds", "0"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 2
-    assert "--rounds must be at least 1, got 0" in done.stderr
-
-
 def test_a_longer_sweep_is_told_to_need_no_further_program(scaling, monkeypatch, capsys):
     counted = {2: (1, 52, 0.1), 4: (2, 55, 0.2)}
     monkeypatch.setattr(scaling, "compiled_programs", counted.get)

@@ -83,6 +83,36 @@ text = "A claim [/with] brackets."
 source = "s"
 """
 
+#: The smallest problem there is; six points of it are a sweep.
+WELLS = """study = "dynamics"
+name = "wells"
+title = "Does the loss depend on learning rate and noise?"
+problem = {kind = "landscape", landscape = {kind = "double_well"}}
+start = {kind = "point", theta = [-1.0]}
+[ensemble]
+trajectories = 3
+steps = 20
+record_every = 5
+chunk_steps = 10
+seed = 1
+[[process]]
+name = "sgd"
+[process.dynamics]
+kind = "gaussian_sgd"
+learning_rate = 0.05
+noise = {kind = "isotropic", variance = 0.2}
+[[claim]]
+quantity = "sde_gauge"
+processes = ["sgd"]
+at_most = 0.15
+text = "The step is small."
+source = "test"
+"""
+SWEEP = """[sweep]
+learning_rate = [0.01, 0.05, 0.2]
+variance = [0.1, 0.4]
+"""
+
 
 def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-c", "from sgdsim._cli import app; app()", *arguments]
@@ -195,4 +225,31 @@ def memories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scenario file of three processes, two of them with memory."""
     file = tmp_path_factory.mktemp("scenario") / "memories.toml"
     file.write_text(MEMORIES)
+    return file
+
+
+@pytest.fixture(scope="session")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a sweep of six points."""
+    file = tmp_path_factory.mktemp("scenario") / "sweep.toml"
+    file.write_text(WELLS + SWEEP)
+    return file
+
+
+@pytest.fixture(scope="module")
+def swept(sweep: Path, tmp_path_factory: pytest.TempPathFactory, lean: None) -> Path:
+    """The uninterrupted sweep, computed in this process."""
+    import sgdsim
+
+    folder = tmp_path_factory.mktemp("swept") / "run"
+    sgdsim.run(sgdsim.load_scenario(sweep), folder, quiet=True)
+    assert (sgdsim.open_run(folder).to_dataset()["status"] == 1).all()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scenario file of one process in a double well, without a sweep."""
+    file = tmp_path_factory.mktemp("scenario") / "wells.toml"
+    file.write_text(WELLS)
     return file

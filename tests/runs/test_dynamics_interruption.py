@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import xarray as xr
 
 import sgdsim
 from sgdsim._errors import StoreError
@@ -14,23 +13,13 @@ from sgdsim.runs import RunPaths
 from sgdsim.runs._dynamics import DynamicsRun
 from sgdsim.scenario import load_scenario
 from sgdsim.store import PointStore
+from sgdsim.testing import assert_same_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("lean")]
 
 
 class Killed(BaseException):
     """What nothing catches, as nothing catches a kill."""
-
-
-def assert_same_dataset(left: Path, right: Path) -> None:
-    """Bit for bit, coordinates and all; attributes of time and place aside."""
-    one, two = sgdsim.open_run(left), sgdsim.open_run(right)
-    assert set(one.children) == set(two.children)
-    assert one.attrs["verdicts"] == two.attrs["verdicts"]
-    for name in one.children:
-        xr.testing.assert_identical(
-            one[name].to_dataset().load().drop_attrs(), two[name].to_dataset().load().drop_attrs()
-        )
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +65,7 @@ def test_killed_at_every_few_writes(tmp_path, monkeypatch, memories, whole, numb
         assert not RunPaths(out).store.exists()
         dead = killed_at_write(monkeypatch, number, lambda: sgdsim.resume(out, quiet=True))
     assert sessions > 3
-    assert_same_dataset(whole, out)
+    assert_same_run(whole, out)
 
 
 def test_killed_between_two_processes(tmp_path, monkeypatch, memories, whole):
@@ -98,7 +87,7 @@ def test_killed_between_two_processes(tmp_path, monkeypatch, memories, whole):
     status = sgdsim.open_run(out)["dynamics"].to_dataset()["status"].values
     assert [set(row) for row in status.tolist()] == [{1}, {0}, {0}]
     sgdsim.resume(out, quiet=True)
-    assert_same_dataset(whole, out)
+    assert_same_run(whole, out)
 
 
 def test_the_memory_is_part_of_the_state(tmp_path, monkeypatch, memories, whole):
@@ -125,7 +114,7 @@ def test_the_memory_is_part_of_the_state(tmp_path, monkeypatch, memories, whole)
     np.savez(path, allow_pickle=False, **arrays | {memory: np.zeros_like(arrays[memory])})
     sgdsim.resume(out, quiet=True)
     with pytest.raises(AssertionError):
-        assert_same_dataset(whole, out)
+        assert_same_run(whole, out)
 
 
 def test_a_killed_process_resumes_to_the_same_bits(tmp_path, memories, command, environment):
@@ -158,7 +147,7 @@ def test_a_killed_process_resumes_to_the_same_bits(tmp_path, memories, command, 
     sgdsim.resume(out, quiet=True)
     whole = tmp_path / "whole"
     sgdsim.run(load_scenario(memories, settings), whole, quiet=True)
-    assert_same_dataset(whole, out)
+    assert_same_run(whole, out)
 
 
 def test_the_state_of_another_scenario_is_refused(tmp_path, monkeypatch, memories):

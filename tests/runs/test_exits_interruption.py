@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import xarray as xr
 
 import sgdsim
 from sgdsim.runs import RunPaths
 from sgdsim.runs._exits import ExitsRun
 from sgdsim.scenario import load_scenario
 from sgdsim.store import PointStore
+from sgdsim.testing import assert_same_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("lean")]
 
@@ -69,18 +69,6 @@ source = "s"
 
 class Killed(BaseException):
     """What nothing catches, as nothing catches a kill."""
-
-
-def assert_same_dataset(left: Path, right: Path) -> None:
-    """Bit for bit, coordinates and sentences and all; attributes of time and place aside."""
-    one, two = sgdsim.open_run(left), sgdsim.open_run(right)
-    assert set(one.children) == set(two.children)
-    for name in ("verdicts", "statement_0", "statement_1", "statement_2"):
-        assert one.attrs.get(name) == two.attrs.get(name)
-    for name in one.children:
-        xr.testing.assert_identical(
-            one[name].to_dataset().load().drop_attrs(), two[name].to_dataset().load().drop_attrs()
-        )
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +139,7 @@ def test_killed_at_every_few_writes(tmp_path, monkeypatch, three, whole, number)
         assert not RunPaths(out).store.exists()
         dead = killed_at(monkeypatch, "write", number, lambda: sgdsim.resume(out, quiet=True))
     assert sessions > 3
-    assert_same_dataset(whole, out)
+    assert_same_run(whole, out)
 
 
 def test_killed_before_the_evaluation_of_a_case_that_ended_early(
@@ -164,7 +152,7 @@ def test_killed_before_the_evaluation_of_a_case_that_ended_early(
     assert position(out) == (0, 10)
     assert sgdsim.open_run(out)["exits"]["stay_probability"].isnull().all()
     sgdsim.resume(out, quiet=True)
-    assert_same_dataset(whole, out)
+    assert_same_run(whole, out)
 
 
 def test_killed_between_two_cases(tmp_path, monkeypatch, three, whole):
@@ -177,7 +165,7 @@ def test_killed_between_two_cases(tmp_path, monkeypatch, three, whole):
     assert partial["stay_probability"].isel(case=1).notnull().all()
     assert partial["stay_probability"].isel(case=2).isnull().all()
     sgdsim.resume(out, quiet=True)
-    assert_same_dataset(whole, out)
+    assert_same_run(whole, out)
 
 
 def test_the_position_is_part_of_the_state(tmp_path, monkeypatch, three, whole):
@@ -193,7 +181,7 @@ def test_the_position_is_part_of_the_state(tmp_path, monkeypatch, three, whole):
     np.savez(path, allow_pickle=False, **arrays | {theta: arrays[theta][::-1]})
     sgdsim.resume(out, quiet=True)
     with pytest.raises(AssertionError):
-        assert_same_dataset(whole, out)
+        assert_same_run(whole, out)
 
 
 LONG = ["ensemble.steps=4000", "ensemble.chunks=100"]
@@ -247,4 +235,4 @@ def test_a_killed_and_then_stopped_process_resumes_to_the_same_bits(
     whole = tmp_path / "whole"
     sgdsim.run(load_scenario(three, LONG), whole, quiet=True)
     sgdsim.resume(out, quiet=True)
-    assert_same_dataset(whole, out)
+    assert_same_run(whole, out)

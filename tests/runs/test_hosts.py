@@ -17,32 +17,8 @@ from sgdsim.runs._output import RunPaths
 from sgdsim.scenario import load_scenario
 from sgdsim.store import as_location
 
-WELLS = """
-study = "dynamics"
-name = "wells"
-title = "Do two processes give what one gives?"
-problem = {kind = "landscape", landscape = {kind = "double_well"}}
-start = {kind = "point", theta = [-1.0]}
-[ensemble]
-trajectories = 3
-steps = 1000
-record_every = 10
-chunk_steps = 20
-seed = 1
-[[process]]
-name = "sgd"
-[process.dynamics]
-kind = "gaussian_sgd"
-learning_rate = 0.05
-noise = {kind = "isotropic", variance = 0.2}
-"""
-
-
-@pytest.fixture
-def wells(tmp_path):
-    file = tmp_path / "wells.toml"
-    file.write_text(WELLS)
-    return file
+#: Long enough to be killed on the way.
+LONG = ("ensemble.steps=1000", "ensemble.record_every=10", "ensemble.chunk_steps=20")
 
 
 @pytest.fixture
@@ -83,9 +59,9 @@ def pair(command, environment):
 def test_two_processes_killed_and_resumed_give_what_one_gives(
     wells, tmp_path, pair, lean, unoptimised
 ):
-    alone = sgdsim.run(load_scenario(str(wells)), tmp_path / "alone", quiet=True)
+    alone = sgdsim.run(load_scenario(str(wells), LONG), tmp_path / "alone", quiet=True)
     out = tmp_path / "two"
-    both = pair("run", wells, "--out", out)
+    both = pair("run", wells, *(f"--set={setting}" for setting in LONG), "--out", out)
     deadline = time.monotonic() + 240
     while not (out / "state" / "000000" / "ensemble.npz").exists():
         assert all(one.poll() is None for one in both), [one.communicate()[0] for one in both]

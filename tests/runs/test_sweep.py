@@ -10,68 +10,13 @@ import xarray as xr
 import sgdsim
 from sgdsim._errors import ScenarioError, StoreError
 from sgdsim.scenario import load_scenario, sweep_points
-
-WELLS = """
-study = "dynamics"
-name = "wells"
-title = "Does the loss depend on learning rate and noise?"
-problem = {kind = "landscape", landscape = {kind = "double_well"}}
-start = {kind = "point", theta = [-1.0]}
-[ensemble]
-trajectories = 3
-steps = 20
-record_every = 5
-chunk_steps = 10
-seed = 1
-[compute]
-devices = 1
-[[process]]
-name = "sgd"
-[process.dynamics]
-kind = "gaussian_sgd"
-learning_rate = 0.05
-noise = {kind = "isotropic", variance = 0.2}
-[[claim]]
-quantity = "sde_gauge"
-processes = ["sgd"]
-at_most = 0.15
-text = "The step is small."
-source = "test"
-"""
-AXES = ("sweep.learning_rate=[0.01, 0.05, 0.2]", "sweep.variance=[0.1, 0.4]")
-
-
-@pytest.fixture(scope="module")
-def wells(tmp_path_factory):
-    path = tmp_path_factory.mktemp("scenario") / "wells.toml"
-    path.write_text(WELLS)
-    return path
-
-
-@pytest.fixture(scope="module")
-def swept(wells, tmp_path_factory, lean):
-    """The uninterrupted sweep of six points, computed in this process."""
-    folder = tmp_path_factory.mktemp("swept") / "run"
-    sgdsim.run(load_scenario(str(wells), AXES), folder, quiet=True)
-    return folder
+from sgdsim.testing import assert_same_run
 
 
 @pytest.fixture(scope="module")
 def shell(lean, command, finish):
     """Run the command line as a user does."""
     return lambda *arguments: finish(command(*map(str, arguments)))
-
-
-def assert_same_dataset(one, other):
-    """All variables and coordinates bit for bit, and the words but for times."""
-    first, second = sgdsim.open_run(one), sgdsim.open_run(other)
-    for node in first.subtree:
-        mine, theirs = node.to_dataset(), second[node.path].to_dataset()
-        for name in [*mine.variables, "details"]:
-            if name != "details":
-                np.testing.assert_array_equal(mine[name].values, theirs[name].values, name)
-    ours, others = (details_of(tree) for tree in (first, second))
-    assert ours == others
 
 
 def details_of(tree):
@@ -101,8 +46,8 @@ def test_claims_are_judged_at_every_point(swept):
     assert claims["holds"].isel(claim=0, variance=0).values.tolist() == [1, 1, 0]
 
 
-def test_the_first_point_equals_a_run_of_its_own(wells, swept, tmp_path, lean):
-    alone = sweep_points(load_scenario(str(wells), AXES))[0]
+def test_the_first_point_equals_a_run_of_its_own(sweep, swept, tmp_path, lean):
+    alone = sweep_points(load_scenario(str(sweep)))[0]
     sgdsim.run(alone, tmp_path / "alone", quiet=True)
     mine = sgdsim.open_run(tmp_path / "alone")["dynamics"].to_dataset()
     other = sgdsim.open_run(swept)["dynamics"].to_dataset().isel(learning_rate=0, variance=0)
@@ -130,11 +75,11 @@ def test_a_hundred_learning_rates_are_one_program(wells):
     assert sorted(n for points, _ in plan.batches for n in points) == list(range(100))
 
 
-def test_a_plan_groups_by_shape_and_keeps_to_the_memory(wells):
+def test_a_plan_groups_by_shape_and_keeps_to_the_memory(sweep):
     from sgdsim.runs._plan import make_plan
     from sgdsim.runs._session import session
 
-    scenario = load_scenario(str(wells), [*AXES, "sweep.ensemble.trajectories=[3, 5]"])
+    scenario = load_scenario(str(sweep), ["sweep.ensemble.trajectories=[3, 5]"])
     with session(scenario):
         wide = make_plan(scenario, budget=10**9)
         need = wide.groups[0].footprint
@@ -158,7 +103,7 @@ def test_shorter_points_leave_the_rest_unwritten(wells, tmp_path, lean):
 
 
 def test_a_point_that_fails_does_not_stop_the_others(
-    wells, swept, tmp_path, monkeypatch, lean, shell
+    sweep, swept, tmp_path, monkeypatch, lean, shell
 ):
     from sgdsim.runs._dynamics import DynamicsRun
 
@@ -172,7 +117,7 @@ def test_a_point_that_fails_does_not_stop_the_others(
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(DynamicsRun, "prepare", classmethod(failing))
-        sgdsim.run(load_scenario(str(wells), AXES), out, quiet=True)
+        sgdsim.run(load_scenario(str(sweep)), out, quiet=True)
     tree = sgdsim.open_run(out)
     assert tree.to_dataset()["status"].values.tolist() == [[1, 1], [1, 2], [1, 1]]
     assert details_of(tree)[3]["failure"] == "ValueError: no such luck"
@@ -191,7 +136,7 @@ def test_a_point_that_fails_does_not_stop_the_others(
 
 
 def test_where_memory_does_not_suffice_fewer_points_run_together(
-    wells, swept, tmp_path, monkeypatch, lean
+    sweep, swept, tmp_path, monkeypatch, lean
 ):
     from sgdsim.ensemble import Batch
 
@@ -204,10 +149,10 @@ def test_where_memory_does_not_suffice_fewer_points_run_together(
         return advance(self, legs)
 
     monkeypatch.setattr(Batch, "advance", limited)
-    sgdsim.run(load_scenario(str(wells), AXES), tmp_path / "run", quiet=True)
+    sgdsim.run(load_scenario(str(sweep)), tmp_path / "run", quiet=True)
     assert sizes[:3] == [6, 3, 2]
     assert set(sizes[3:]) <= {1, 2}
-    assert_same_dataset(swept, tmp_path / "run")
+    assert_same_run(swept, tmp_path / "run")
 
 
 def test_one_point_that_does_not_fit_fails(wells, tmp_path, monkeypatch, lean):
@@ -217,53 +162,106 @@ def test_one_point_that_does_not_fit_fails(wells, tmp_path, monkeypatch, lean):
         raise MemoryError("RESOURCE_EXHAUSTED: out of memory")
 
     monkeypatch.setattr(Batch, "advance", never)
-    sgdsim.run(load_scenario(str(wells), AXES[:1]), tmp_path / "run", quiet=True)
+    sgdsim.run(
+        load_scenario(str(wells), ["sweep.learning_rate=[0.01, 0.05]"]),
+        tmp_path / "run",
+        quiet=True,
+    )
     tree = sgdsim.open_run(tmp_path / "run")
     assert (tree.to_dataset()["status"] == 2).all()
     assert "RESOURCE_EXHAUSTED" in details_of(tree)[0]["failure"]
 
 
-@pytest.mark.parametrize("writes", [1, 9, 20, 41])
-def test_a_sweep_that_dies_is_resumed_to_the_same_dataset(
-    wells, swept, tmp_path, monkeypatch, lean, writes
-):
+@pytest.fixture
+def killed(sweep, monkeypatch, lean):
+    """Start the sweep into a folder and let its process die at a certain write."""
     from sgdsim.store import PointStore
-
-    write, left = PointStore.write, [writes]
 
     class Killed(BaseException):
         pass
 
-    def dying(self, *arguments, **keywords):
-        left[0] -= 1
-        if left[0] < 0:
-            raise Killed
-        return write(self, *arguments, **keywords)
+    def start(out, writes):
+        write, left = PointStore.write, [writes]
 
+        def dying(self, *arguments, **keywords):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return write(self, *arguments, **keywords)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PointStore, "write", dying)
+            with pytest.raises(Killed):
+                sgdsim.run(load_scenario(str(sweep)), out, quiet=True)
+
+    return start
+
+
+@pytest.mark.parametrize("writes", [1, 9, 20, 41])
+def test_a_sweep_that_dies_is_resumed_to_the_same_dataset(swept, tmp_path, killed, writes):
     out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(PointStore, "write", dying)
-        with pytest.raises(Killed):
-            sgdsim.run(load_scenario(str(wells), AXES), out, quiet=True)
+    killed(out, writes)
     assert (out / "run.zarr.partial").is_dir()
     sgdsim.resume(out, quiet=True)
-    assert_same_dataset(swept, out)
+    assert_same_run(swept, out)
 
 
-def test_a_worker_of_a_former_run_writes_nothing_into_the_next(wells, tmp_path, lean):
-    from sgdsim.runs._batch import Task, run_task
+@pytest.fixture
+def begun(sweep, tmp_path):
+    """A sweep that has been planned, for a session called ``now``."""
     from sgdsim.runs._output import RunPaths
     from sgdsim.runs._session import layout_of, session
     from sgdsim.runs._studies import create_store
 
-    scenario = load_scenario(str(wells), AXES)
+    scenario = load_scenario(str(sweep))
     with session(scenario):
         store = create_store(scenario, layout_of(scenario), RunPaths(tmp_path))
+    store.set_attrs({"session": "now"})
+    return store
+
+
+def test_a_worker_of_a_former_session_writes_nothing(begun, tmp_path, lean):
+    from sgdsim.runs._batch import Task, run_task
+
     with pytest.raises(StoreError, match="another run has taken"):
-        run_task(Task(str(tmp_path), (0,), 1, "of a former run"))
-    assert store.statuses().tolist() == [0] * 6
-    run_task(Task(str(tmp_path), (4,), 1, store.attrs["run"]))
-    assert store.statuses().tolist() == [0, 0, 0, 0, 1, 0]
+        run_task(Task(str(tmp_path), (0,), 1, "before"))
+    assert begun.statuses().tolist() == [0] * 6
+    assert not (tmp_path / "state").exists()
+    run_task(Task(str(tmp_path), (4,), 1, "now"))
+    assert begun.statuses().tolist() == [0, 0, 0, 0, 1, 0]
+
+
+def test_a_worker_given_up_for_lost_does_not_undo_what_another_has_done(
+    begun, tmp_path, monkeypatch, lean
+):
+    from sgdsim.ensemble import Batch
+    from sgdsim.runs._batch import Task, run_task
+
+    advance, calls = Batch.advance, []
+
+    def overtaken(self, legs):
+        chunks = advance(self, legs)
+        calls.append(legs)
+        if len(calls) == 1:  # the other one starts and ends while this one computes
+            run_task(Task(str(tmp_path), (0, 1), 2, "now"))
+        return chunks
+
+    monkeypatch.setattr(Batch, "advance", overtaken)
+    assert run_task(Task(str(tmp_path), (0, 1), 2, "now")).done == (0, 1)
+    assert len(calls) == 3  # two of the other, one of this one
+    status = begun.point(0).tree()["dynamics"].to_dataset()["status"]
+    assert (status == 1).all()
+
+    def overtaken_and_failing(self, legs):
+        run_task(Task(str(tmp_path), (2, 3), 2, "now"))
+        raise ValueError("too late")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "advance", advance)
+        run_task(Task(str(tmp_path), (2, 3), 2, "now"))
+    monkeypatch.setattr(Batch, "advance", overtaken_and_failing)
+    run_task(Task(str(tmp_path), (2, 3), 2, "now"))
+    assert begun.statuses().tolist() == [1, 1, 1, 1, 0, 0]
 
 
 def test_points_that_one_dataset_cannot_hold_are_refused(wells, tmp_path):
@@ -274,19 +272,16 @@ def test_points_that_one_dataset_cannot_hold_are_refused(wells, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_workers_give_what_the_serial_executor_gives(wells, swept, tmp_path, shell):
+def test_two_workers_give_what_the_serial_executor_gives(sweep, swept, tmp_path, shell):
     pytest.importorskip("distributed")
-    finished = shell("run", wells, *(f"--set={axis}" for axis in AXES), "--cluster", "local:2",
-        "--out", tmp_path / "run",
-    )  # fmt: skip
+    finished = shell("run", sweep, "--cluster", "local:2", "--out", tmp_path / "run")
     assert finished.returncode == 0, finished.stderr
     assert "6 of 6 points done" in finished.stderr
-    assert_same_dataset(swept, tmp_path / "run")
+    assert_same_run(swept, tmp_path / "run")
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(wells, tmp_path, shell):
-    arguments = [f"--set={axis}" for axis in AXES]
-    shown = shell("run", wells, *arguments, "--dry-run", "--out", tmp_path / "run")
+def test_a_dry_run_prints_the_plan_and_writes_nothing(sweep, tmp_path, shell):
+    shown = shell("run", sweep, "--dry-run", "--out", tmp_path / "run")
     assert shown.returncode == 0, shown.stderr
     assert "learning_rate (3) x variance (2)" in shown.stderr
     assert re.search(r"│ +6 │ +3 │ +20 │ +1 │ +6 │", shown.stderr)
@@ -306,7 +301,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(wells, tmp_path, shell):
 )
 def test_bad_input_is_one_sentence_and_nothing_is_written(wells, tmp_path, arguments, told, shell):
     if "tcp" in arguments[-1]:
-        arguments = [*arguments, f"--set={AXES[0]}"]
+        arguments = [*arguments, "--set=sweep.learning_rate=[0.01, 0.05]"]
     refused = shell("run", wells, *arguments, "--out", tmp_path / "run")
     assert refused.returncode == 2
     assert told in refused.stderr
@@ -326,42 +321,25 @@ def test_a_run_can_be_made_again_from_its_dataset(swept, tmp_path, shell):
     again = shell("run", swept, "--out", tmp_path / "again", "--quiet")
     assert again.returncode == 0, again.stderr
     assert "the same versions, devices and mapping" in again.stderr
-    assert_same_dataset(swept, tmp_path / "again")
+    assert_same_run(swept, tmp_path / "again")
     refused = shell("run", swept, "--seed", "3", "--out", tmp_path / "third")
     assert refused.returncode == 2
     assert "made again exactly" in refused.stderr
 
 
-def test_a_dead_sweep_in_an_object_store_is_resumed(wells, swept, monkeypatch, lean, remote):
-    from sgdsim.store import PointStore
-
-    write, left = PointStore.write, [30]
-
-    class Killed(BaseException):
-        pass
-
-    def dying(self, *arguments, **keywords):
-        left[0] -= 1
-        if left[0] < 0:
-            raise Killed
-        return write(self, *arguments, **keywords)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PointStore, "write", dying)
-        with pytest.raises(Killed):
-            sgdsim.run(load_scenario(str(wells), AXES), remote, quiet=True)
+def test_a_dead_sweep_in_an_object_store_is_resumed(sweep, swept, killed, remote):
+    killed(remote, 30)
     assert str(sgdsim.resume(remote, quiet=True)) == remote
-    assert_same_dataset(swept, remote)
+    assert_same_run(swept, remote)
     with pytest.raises(StoreError, match="already holds a finished run"):
-        sgdsim.run(load_scenario(str(wells), AXES), remote, quiet=True)
+        sgdsim.run(load_scenario(str(sweep)), remote, quiet=True)
 
 
 @pytest.mark.slow
-def test_two_workers_write_into_one_object_store(wells, swept, shell, s3):
+def test_two_workers_write_into_one_object_store(sweep, swept, shell, s3):
     pytest.importorskip("distributed")
-    axes = [f"--set={axis}" for axis in AXES]
-    finished = shell("run", wells, *axes, "--cluster", "local:2", "--out", f"{s3}/run")
+    finished = shell("run", sweep, "--cluster", "local:2", "--out", f"{s3}/run")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.splitlines()[-1] == f"{s3}/run"
-    assert_same_dataset(swept, f"{s3}/run")
+    assert_same_run(swept, f"{s3}/run")
     assert shell("validate", f"{s3}/run").returncode == 0
