@@ -9,7 +9,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.mark.parametrize("name", ["dynamics", "scaling", "stagnation", "step_cost", "throughput"])
+@pytest.mark.parametrize("name", ["dynamics", "scaling", "step_cost", "throughput"])
 def test_no_rounds_is_refused(monkeypatch, capsys, name):
     script = str(BENCHMARKS / f"{name}.py")
     monkeypatch.syspath_prepend(BENCHMARKS)

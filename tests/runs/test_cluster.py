@@ -305,7 +305,7 @@ def test_a_scheduler_that_does_not_come_back_is_named(tmp_path):
     loser.start()
     answers(port)
     with pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address} within 8 sec"):
-        run_tasks(wait_for_permission, [(str(tmp_path), 1)], address, print, time_limit=8.0)
+        run_tasks(wait_for_permission, [(str(tmp_path), 1)], address, print, patience=8.0)
     loser.join()
 
 

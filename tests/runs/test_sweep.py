@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -343,3 +344,55 @@ def test_two_workers_write_into_one_object_store(sweep, swept, shell, s3):
     assert finished.stdout.splitlines()[-1] == f"{s3}/run"
     assert_same_run(swept, f"{s3}/run")
     assert shell("validate", f"{s3}/run").returncode == 0
+
+
+def test_what_is_left_is_cut_for_the_workers_that_are_there_now(begun, tmp_path):
+    from sgdsim.runs._output import RunPaths
+    from sgdsim.runs._survey import Workers
+    from sgdsim.runs._sweep import _open_tasks
+
+    begun.set_attrs({"plan": "[[[0, 1, 2, 3, 4, 5], 6]]"})
+    begun.point(1).set_status("done")
+    begun.point(2).set_status("failed")
+    cut = [task.points for task in _open_tasks(RunPaths(tmp_path), begun, Workers(2, 10**9))]
+    assert cut == [(0, 3), (4, 5)]
+    begun.set_attrs({"mapping": "vmap"})  # there the size of a batch decides the last bits
+    (task,) = _open_tasks(RunPaths(tmp_path), begun, Workers(2, 10**9))
+    assert (task.points, task.capacity) == ((0, 3, 4, 5), 6)
+
+
+def test_a_run_that_cannot_be_continued_here_stays_as_it_is(swept, tmp_path, lean):
+    from sgdsim.store import RunStore, count_statuses
+
+    out = shutil.copytree(swept, tmp_path / "run")
+    store = RunStore.open(out / "run.zarr")
+    store.point(2).set_attrs({"failure": "no such luck"})
+    store.point(2).set_status("failed")
+    store.set_attrs({"versions": "jax 0.0.1"})
+    with pytest.raises(StoreError, match="versions = jax"):
+        sgdsim.resume(out, retry_failed=True, quiet=True)
+    assert (out / "run.zarr").is_dir()
+    assert count_statuses(out) == {"pending": 0, "done": 5, "failed": 1}
+
+
+def test_a_kill_right_after_the_dataset_was_made_is_resumed(sweep, swept, tmp_path, lean):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sgdsim.runs._run.carry_on_sweep", None)
+        with pytest.raises(TypeError):
+            sgdsim.run(load_scenario(str(sweep)), tmp_path / "run", quiet=True)
+    sgdsim.resume(tmp_path / "run", retry_failed=True, quiet=True)
+    assert_same_run(swept, tmp_path / "run")
+
+
+def test_an_axis_that_is_called_like_a_dimension_is_refused_first(wells, swept, tmp_path):
+    out = shutil.copytree(swept, tmp_path / "run")
+    axis = ["escape.coordinate=0", "escape.level=1.0", "sweep.escape.coordinate=[0]"]
+    with pytest.raises(ScenarioError, match="cannot be called 'coordinate'"):
+        sgdsim.run(load_scenario(str(wells), axis), out, overwrite=True, quiet=True)
+    assert_same_run(swept, out)
+
+
+def test_a_run_is_not_made_again_in_its_own_place(swept, shell):
+    refused = shell("run", swept, "--out", swept, "--overwrite")
+    assert refused.returncode == 2
+    assert "cannot be made again in its own place" in refused.stderr
