@@ -20,6 +20,7 @@ is left out if that holds nobody back. Linux only. The exit status is 1 if anyth
 
 import argparse
 import collections
+import contextlib
 import dataclasses
 import os
 import random
@@ -35,6 +36,7 @@ import xarray as xr
 from _common import Row, machine, print_table
 from _datasets import Comparison, compare, done, phase, started, states
 from _victims import Session, kilobytes, remount, small_disk, wait_for
+from numcodecs.zstd import Zstd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -269,9 +271,7 @@ def damage(bench: Bench) -> list[Row]:
     chunks = [file for file in sorted(store.rglob("c/**/*")) if file.is_file()]
     chosen = bench.random.sample(chunks, min(len(chunks), 100))
     for file in chosen:
-        content = bytearray(file.read_bytes())
-        content[bench.random.randrange(len(content))] ^= bench.random.randrange(1, 256)
-        file.write_bytes(content)
+        file.write_bytes(_damaged(file.read_bytes(), bench.random))
     session = bench.ask("validate", str(out))
     status = session.end()
     unseen = [
@@ -282,6 +282,17 @@ def damage(bench: Bench) -> list[Row]:
     found = len(chosen) - len(unseen)
     name = f"chunk files with a changed byte, of {len(chunks):,}"
     return [Row(name, f"{len(chosen)} found", f"{found} found", status == 1 and not unseen)]
+
+
+def _damaged(content: bytes, random: random.Random) -> bytes:
+    """Change one byte; some bits of a Zstandard frame mean nothing, they do not count."""
+    while True:
+        changed = bytearray(content)
+        changed[random.randrange(len(changed))] ^= random.randrange(1, 256)
+        with contextlib.suppress(RuntimeError):  # cannot be decoded at all
+            if Zstd().decode(bytes(changed)) == Zstd().decode(content):
+                continue
+        return bytes(changed)
 
 
 def _sentence(bench: Bench, file: Path, store: Path) -> str:
