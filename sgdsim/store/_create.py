@@ -21,6 +21,8 @@ from sgdsim.store._schema import (
 from sgdsim.store._specs import CoordinateSpec, VariableSpec
 from sgdsim.store._sweep import SweepAxis, checked_sweep, stored_name
 
+#: The checksum makes a damaged chunk an error instead of wrong numbers.
+_CODEC = ZstdCodec(level=3, checksum=True)
 PRECISIONS = ("float32", "float64")
 # Processes and cases are written one after the other, each into chunks of its own.
 _ALONE = {"process": 1, "case": 1}
@@ -179,6 +181,7 @@ def _write_coordinate(
         # Variable-length text: a registered Zarr v3 extension type, unlike fixed width.
         dtype=str if values.dtype.kind == "T" else values.dtype,
         chunks=(max(1, len(values)),),
+        compressors=_CODEC,
         dimension_names=(dim,),
         attributes=dict(attrs),
     )
@@ -212,8 +215,7 @@ def _preallocate(
         shape=(*points, *sizes),
         dtype=str if dtype == "str" else dtype,
         chunks=(*(1 for _ in points), *chunks),
-        # The checksum makes a damaged chunk an error instead of wrong numbers.
-        compressors=ZstdCodec(level=3, checksum=True),
+        compressors=_CODEC,
         fill_value=fill,
         dimension_names=(*template.sweep, *dims),
         attributes=attrs,

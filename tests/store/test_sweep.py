@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from zarr.storage import LocalStore
 
 from sgdsim._errors import StoreError
@@ -363,3 +364,13 @@ def test_a_run_without_sweep_is_one_point(tmp_path):
     run = synthetic_run(tmp_path / "run")
     xr.testing.assert_identical(open_run(run), open_point(run, 0))
     assert RunStore.open(run / "run.zarr").point().tree().attrs["verdict"] == "A made-up run."
+
+
+def test_every_chunk_of_every_array_has_a_checksum(make_store):
+    store = make_store(sweep=AXES)
+    root = zarr.open_group(store.path, mode="r")
+    arrays = {name: array for name, array in root.members(None) if isinstance(array, zarr.Array)}
+    assert len(arrays) > 40
+    for name, array in arrays.items():
+        (codec,) = array.compressors
+        assert codec.to_dict()["configuration"]["checksum"], name
