@@ -1,11 +1,13 @@
 """The last acts of every run: figures, status, the finished dataset."""
 
+import contextlib
+
 import xarray as xr
 
 from sgdsim._errors import StoreError
 from sgdsim.plotting import save_figures
 from sgdsim.runs._control import RunControl
-from sgdsim.store import RunStore, open_run
+from sgdsim.store import RunStore, is_remote, open_run
 
 #: Verdict on processes that the gauges are not made for.
 NOT_JUDGED = "SDE not judged: the verdict is about SGD without momentum or preconditioning."
@@ -36,5 +38,9 @@ def complete_run(store: RunStore, control: RunControl) -> xr.DataTree:
     control.lock.check()
     store.finish(paths.store)
     for number in range(store.points):
-        paths.files(number).checkpoint.unlink(missing_ok=True)
+        files = paths.files(number)
+        files.checkpoint.unlink(missing_ok=True)
+        if not is_remote(files.folder):  # which has no folders
+            with contextlib.suppress(OSError):  # the minima stay there, if there are any
+                files.folder.rmdir()
     return open_run(paths.store)

@@ -137,7 +137,7 @@ def test_the_four_figures_are_there(finished: Finished):
 def test_only_the_dataset_the_minima_and_the_figures_remain(finished: Finished):
     out, _ = finished
     assert sorted(p.name for p in out.iterdir()) == ["figures", "run.zarr", "state"]
-    assert [p.name for p in (out / "state").iterdir()] == ["preparation.npz"]
+    assert list((out / "state").rglob("*.*")) == [out / "state" / "000000" / "preparation.npz"]
 
 
 def test_a_second_run_into_the_same_folder_is_refused(finished: Finished, finish, tiny):

@@ -37,7 +37,7 @@ def test_workers_of_a_running_cluster_are_asked_before_they_compute(sweep, tmp_p
     scenario = load_scenario(sweep)
     here = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(n_workers=1, threads_per_worker=1, scheduler_kwargs=here) as cluster:
-        address = cluster.scheduler_address
+        address = cluster.scheduler_address  # pyright: ignore[reportAttributeAccessIssue]
         with session(scenario):
             workers = survey(address, scenario, tmp_path)
             assert workers.slots == 1
