@@ -8,10 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sgdsim.store import STATUSES, RunStore, open_run
-
-# What may differ between two runs of one sweep: which run it was, when, how long it took, and how
-# it was cut into batches.
-_OF_THE_RUN = {"created_at", "plan", "session", "wall_seconds"}
+from sgdsim.testing._same_run import told
 
 
 def states(out: Path) -> np.ndarray | None:
@@ -96,11 +93,6 @@ def compare(reference: xr.DataTree, out: Path) -> Comparison:
 
 def _groups(tree: xr.DataTree) -> dict[str, xr.Dataset]:
     return {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
-
-
-def told(attrs: dict) -> dict:
-    """Attributes without those that are of the run itself."""
-    return {key: value for key, value in attrs.items() if key not in _OF_THE_RUN}
 
 
 def unlike(one: np.ndarray, two: np.ndarray, as_json: bool) -> np.ndarray:

@@ -268,12 +268,12 @@ def run(
             return
         if not multi_host:
             check_output(folder, overwrite)
-        with _beside_other_hosts(multi_host) as is_first:
-            from sgdsim.runs._run import run as run_scenario
+        is_first = _join_other_hosts(multi_host)
+        from sgdsim.runs._run import run as run_scenario
 
-            run_scenario(loaded, folder, overwrite=overwrite, quiet=quiet, cluster=cluster)
-            if not is_first():
-                return
+        run_scenario(loaded, folder, overwrite=overwrite, quiet=quiet, cluster=cluster)
+        if not is_first():
+            return
         if again:
             from sgdsim.runs._again import print_differences
 
@@ -304,12 +304,12 @@ def resume(
         $ sgdsim resume sgdsim-runs/phase --cluster local:2 --retry-failed
     """
     with _clear_errors(debug):
-        with _beside_other_hosts(multi_host) as is_first:
-            from sgdsim.runs._run import resume as resume_run
+        is_first = _join_other_hosts(multi_host)
+        from sgdsim.runs._run import resume as resume_run
 
-            folder = resume_run(store, quiet=quiet, cluster=cluster, retry_failed=retry_failed)
-            if not is_first():
-                return
+        folder = resume_run(store, quiet=quiet, cluster=cluster, retry_failed=retry_failed)
+        if not is_first():
+            return
         _end_of_run(str(folder))
 
 
@@ -346,23 +346,21 @@ def validate(store: StoreArgument, debug: DebugOption = False) -> None:
 
 def _is_run(scenario: str) -> bool:
     """Whether a folder or URL of a run was given; the name of a file imports nothing heavy."""
-    if "://" not in scenario and not os.path.isdir(scenario):
+    if scenario.endswith(".toml") or not ("://" in scenario or os.path.isdir(scenario)):
         return False
     from sgdsim.runs._output import is_run
 
     return is_run(scenario)
 
 
-@contextlib.contextmanager
-def _beside_other_hosts(multi_host: bool) -> Iterator[Callable[[], bool]]:
+def _join_other_hosts(multi_host: bool) -> Callable[[], bool]:
     """Take part in a program of several processes; tells whether this is the first of them."""
     if not multi_host:
-        yield lambda: True
-        return
+        return lambda: True
     from sgdsim.runs._hosts import is_first, join_hosts
 
     join_hosts()
-    yield is_first
+    return is_first
 
 
 def _end_of_run(folder: str) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key, PyTree
 
-from sgdsim.ensemble._layout import Layout, map_ensemble
+from sgdsim.ensemble._layout import Layout, map_ensemble, on_host
 from sgdsim.ensemble._loop import Chunk, Ensemble, EnsembleState, advance_one, as_array
 
 
@@ -80,7 +80,7 @@ class Batch:
             )
         )
         points = [np.full(self._trajectories, i) for i in range(self._points + self._copies)]
-        numbers = self._fill(np.concatenate(points).astype(np.int32))
+        numbers = self._layout.pad(np.concatenate(points).astype(np.int32))
         self._numbers: Int[Array, " member"] = self._layout.place(numbers)
 
     def holds(self, legs: Sequence[Leg]) -> bool:
@@ -103,7 +103,7 @@ class Batch:
             (self._stacked, self._shared, jnp.asarray(start, jnp.int32)),
         )
         # On the host, where the split is a view; a program per slice would cost more.
-        state, records = jax.tree.map(np.asarray, (state, records))
+        state, records = on_host((state, records))
         stop = start + self._ensembles[0].schedule.chunk_steps
         return [
             Chunk(start, stop, self._of_point(records, i), self._placed(state, i))
@@ -113,22 +113,13 @@ class Batch:
     def _members(self, parts: list[Any]) -> np.ndarray:
         """Members of all points in a row, without the padding of each."""
         whole = [np.asarray(part)[: self._trajectories] for part in parts]
-        return self._fill(np.concatenate([*whole, *[whole[-1]] * self._copies]))
-
-    def _fill(self, members: np.ndarray) -> np.ndarray:
-        missing = self._layout.padded(len(members)) - len(members)
-        return np.concatenate([members, np.repeat(members[-1:], missing, axis=0)])
+        return self._layout.pad(np.concatenate([*whole, *[whole[-1]] * self._copies]))
 
     def _of_point(self, tree: PyTree, point: int) -> PyTree:
         """Members of one point, padded as an ensemble of its own is."""
         first = point * self._trajectories
-        padding = self._layout.padded(self._trajectories) - self._trajectories
-
-        def cut(members: np.ndarray) -> np.ndarray:
-            own = members[first : first + self._trajectories]
-            return np.concatenate([own, np.repeat(own[-1:], padding, axis=0)]) if padding else own
-
-        return jax.tree.map(cut, tree)
+        own = jax.tree.map(lambda members: members[first : first + self._trajectories], tree)
+        return self._layout.pad(own)
 
     def _placed(self, state: PyTree, point: int) -> PyTree:
         return self._layout.place(self._of_point(state, point))

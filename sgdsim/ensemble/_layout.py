@@ -40,11 +40,12 @@ class Layout:
         return -(-trajectories // self.devices) * self.devices
 
     def pad(self, members: PyTree) -> PyTree:
-        """Repeat the last member until every device has equally many."""
+        """Repeat the last member on the host until every device has equally many."""
 
-        def fill(leaf: Any) -> Any:
-            missing = self.padded(len(leaf)) - len(leaf)
-            return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], missing, axis=0)])
+        def fill(leaf: Any) -> np.ndarray:
+            own = np.asarray(leaf)
+            missing = self.padded(len(own)) - len(own)
+            return np.concatenate([own, np.repeat(own[-1:], missing, axis=0)]) if missing else own
 
         return jax.tree.map(fill, members)
 

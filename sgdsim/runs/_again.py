@@ -36,8 +36,7 @@ def scenario_of(place: str, settings: Sequence[str] = ()) -> Scenario:
 
 
 def _store_of(place: str) -> RunStore:
-    paths = find_run(place)
-    return RunStore.open(paths.store if paths.finished else paths.partial)
+    return RunStore.open(find_run(place).dataset)
 
 
 def stored_scenario(store: RunStore) -> Scenario:

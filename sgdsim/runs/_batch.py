@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 from sgdsim._errors import RunInterrupted, StoreError
 from sgdsim.ensemble import Batch, Chunk, Leg, signature
-from sgdsim.runs._claims import evaluate_claims
+from sgdsim.runs._failures import reason_of, record_failure
 from sgdsim.runs._output import RunPaths, remove
 from sgdsim.runs._session import layout_of, require_same_machine, session
 from sgdsim.runs._studies import STUDIES, point_store, points_of
-from sgdsim.runs._study import Simulation, StudyRun
+from sgdsim.runs._study import Simulation, StudyRun, next_leg
 from sgdsim.scenario import Scenario
 from sgdsim.store import Location, RunStore, as_location
+from sgdsim.store._files import read_metadata
 
 #: These are about the run as a whole, not about a point of it.
 _FATAL = (StoreError, RunInterrupted)
@@ -116,7 +117,8 @@ class _Points:
 
     def _require_session(self) -> None:
         """Write nothing more once nobody waits for this task."""
-        if RunStore.open(self.paths.partial).attrs.get("session") != self.task.session:
+        attrs = read_metadata(self.paths.partial)["attributes"]  # of the disk, as it is now
+        if attrs.get("session") != self.task.session:
             raise StoreError(f"another run has taken {self.paths.folder}; this one ends.")
 
     def _is_wanted(self, number: int) -> bool:
@@ -146,12 +148,7 @@ class _Points:
         self._ask(number, next(simulation, None))
 
     def _hand_over(self, number: int, chunk: Chunk) -> None:
-        simulation = self._runs[number][1]
-        try:
-            leg = simulation.send(chunk)
-        except StopIteration:
-            leg = None
-        self._ask(number, leg)
+        self._ask(number, next_leg(self._runs[number][1], chunk))
 
     def _ask(self, number: int, leg: Leg | None) -> None:
         """Note what a point wants next; one that wants nothing is finished."""
@@ -160,10 +157,7 @@ class _Points:
             return
         self._legs.pop(number, None)
         run = self._runs[number][0]
-        run.evaluate(lambda text: None)
-        if self.scenario.claim:
-            run.store.write("claims", evaluate_claims(run.store.tree(), run.scenario.claim))
-        run.store.set_status("done")
+        run.finish(lambda text: None)
         with contextlib.suppress(Exception):  # it is removed at the end of the run at the latest
             run.files.checkpoint.unlink(missing_ok=True)
         del self._runs[number]
@@ -199,7 +193,7 @@ class _Points:
                 self._batch = None
                 if not _out_of_memory(error) or len(together) == 1:
                     for number in together:
-                        self._fail(number, _text(error))
+                        self._fail(number, reason_of(error))
                     return iter(())
             # Outside of the handler, whose traceback would hold what did not fit.
             self._most = (len(together) + 1) // 2
@@ -222,16 +216,14 @@ class _Points:
         except _FATAL:
             raise
         except Exception as error:
-            self._fail(number, _text(error))
+            self._fail(number, reason_of(error))
 
     def _fail(self, number: int, reason: str) -> None:
         self._legs.pop(number, None)
         self._runs.pop(number, None)
         if not self._is_wanted(number):
             return
-        store = self.store.point(number)
-        store.set_attrs({"failure": reason})
-        store.set_status("failed")
+        record_failure(self.store.point(number), reason)
         remove(self.paths.files(number).folder)
         self.failed[number] = reason
 
@@ -242,7 +234,3 @@ def _nobody_listens(point: int, share: float) -> None:
 
 def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-
-
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]

@@ -8,9 +8,20 @@ from rich.console import Console
 from sgdsim._errors import StoreError
 from sgdsim.runs._output import RunPaths
 from sgdsim.scenario import Scenario, point_label
-from sgdsim.store import STATUSES, RunStore
+from sgdsim.store import STATUSES, PointStore, RunStore
 
 _FAILED = STATUSES.index("failed")
+
+
+def reason_of(error: Exception) -> str:
+    """Say in one line why a point failed."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+
+
+def record_failure(part: PointStore, reason: str) -> None:
+    """Mark a point as failed; it keeps the reason."""
+    part.set_attrs({"failure": reason})
+    part.set_status("failed")
 
 
 def reopen_failed(paths: RunPaths, store: RunStore) -> None:

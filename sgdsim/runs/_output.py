@@ -1,4 +1,4 @@
-"""Where a run puts its files; decided and checked before anything heavy is imported."""
+"""Where a run puts its files; decided and checked before JAX is imported."""
 
 import dataclasses
 import os
@@ -62,6 +62,11 @@ class RunPaths:
     def partial(self) -> Location:
         """The dataset while the run goes on; a remote one cannot be renamed at the end."""
         return self.store if is_remote(self.folder) else self.folder / "run.zarr.partial"
+
+    @property
+    def dataset(self) -> Location:
+        """The dataset as far as it has come."""
+        return self.store if self.finished else self.partial
 
     @property
     def finished(self) -> bool:
@@ -235,9 +240,7 @@ def _remove_remote(folder: UPath) -> None:
 
 
 def is_run(place: str) -> bool:
-    """Whether a text names the folder of a run, not a scenario."""
-    if place.endswith(".toml") or not ("://" in place or os.path.isdir(place)):
-        return False
+    """Whether there is a run in a folder or at a URL."""
     paths = RunPaths(as_location(place))
     return paths.finished or paths.unfinished
 

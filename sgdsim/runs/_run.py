@@ -5,7 +5,7 @@ import time
 
 from sgdsim._errors import StoreError
 from sgdsim.runs._again import stored_scenario
-from sgdsim.runs._claims import evaluate_claims, print_claims
+from sgdsim.runs._claims import print_claims
 from sgdsim.runs._cluster import ClusterError, check_cluster
 from sgdsim.runs._complete import complete_run
 from sgdsim.runs._control import RunControl
@@ -18,7 +18,7 @@ from sgdsim.runs._progress import Reporter
 from sgdsim.runs._session import layout_of, require_same_machine, session
 from sgdsim.runs._signals import stop_on_signal
 from sgdsim.runs._studies import STUDIES, create_store, point_store
-from sgdsim.runs._study import StudyRun
+from sgdsim.runs._study import StudyRun, next_leg
 from sgdsim.runs._survey import survey
 from sgdsim.runs._sweep import carry_on_sweep, start_sweep
 from sgdsim.scenario import Scenario
@@ -104,7 +104,7 @@ def run(
             planned = {"plan": start_sweep(scenario, workers, reporter).to_json()}
             paths = clear_output(folder, overwrite)
             store = create_store(scenario, layout_of(scenario), paths, planned)
-            carry_on_sweep(store, cluster, workers, control)
+            carry_on_sweep(scenario, store, cluster, workers, control)
             return folder
         simulation = STUDIES[scenario.study].prepare(scenario, 0, stage)
         stage("compiling")
@@ -155,7 +155,7 @@ def resume(
         raise StoreError(f"{paths.folder} is finished already; open it with sgdsim.open_run.")
     reporter = Reporter(quiet or (is_spread() and not is_first()))
     with lock_run(paths.folder) as lock:
-        store = RunStore.open(paths.store if paths.finished else paths.partial)
+        store = RunStore.open(paths.dataset)
         scenario = stored_scenario(store)
         _check_cluster(cluster, scenario)
         begins_anew = scenario.sweep is None and not paths.files(0).checkpoint.exists()
@@ -168,7 +168,7 @@ def resume(
             with session(scenario), stop_on_signal(reporter.stage) as stop:
                 require_same_machine(store, layout_of(scenario))
                 control = RunControl(paths, reporter, stop, lock, time.monotonic())
-                _resume(store, cluster, control, retry_failed)
+                _resume(scenario, store, cluster, control, retry_failed)
     if begins_anew:  # outside of the lock, which it takes itself
         run(scenario, paths.folder, overwrite=True, quiet=quiet)
     return paths.folder
@@ -211,16 +211,22 @@ def plan(scenario: Scenario, cluster: str | None = None) -> None:
             print_plan(scenario, make_plan(scenario, workers.budget), reporter.console)
 
 
-def _resume(store: RunStore, cluster: str | None, control: RunControl, retry_failed: bool) -> None:
+def _resume(
+    scenario: Scenario,
+    store: RunStore,
+    cluster: str | None,
+    control: RunControl,
+    retry_failed: bool,
+) -> None:
     """Take up what is there; nothing has been changed until here."""
-    scenario, paths = stored_scenario(store), control.paths
+    paths = control.paths
     if scenario.sweep is not None:
         workers = survey(cluster, scenario, paths.folder)
         if retry_failed:
             reopen_failed(paths, store)
         before = float(str(store.attrs.get("wall_seconds", 0.0)))
         control = control._replace(began=control.began - before)
-        carry_on_sweep(store, cluster, workers, control)
+        carry_on_sweep(scenario, store, cluster, workers, control)
         return
     if retry_failed and paths.finished:
         raise StoreError(f"{paths.folder} is finished and has no sweep; there is nothing to retry.")
@@ -233,24 +239,17 @@ def _resume(store: RunStore, cluster: str | None, control: RunControl, retry_fai
 
 def _carry_on(simulation: StudyRun, store: RunStore, control: RunControl) -> None:
     """Simulate what is left of one run, then finish it."""
-    scenario, part, reporter = simulation.scenario, simulation.store, control.reporter
-    with reporter.bar(scenario.name, simulation.done, simulation.total, "steps"):
+    part, reporter = simulation.store, control.reporter
+    with reporter.bar(simulation.scenario.name, simulation.done, simulation.total, "steps"):
         requests = simulation.simulate()
         leg = next(requests, None)
         while leg is not None:
-            chunk = leg.advance()
-            try:
-                leg = requests.send(chunk)
-            except StopIteration:
-                leg = None
+            leg = next_leg(requests, leg.advance())
             part.set_attrs({"wall_seconds": control.seconds})
             reporter.reached(simulation.done)
             control.check()
-    simulation.evaluate(reporter.stage)
-    if scenario.claim:
-        part.write("claims", evaluate_claims(part.tree(), scenario.claim))
+    simulation.finish(reporter.stage)
     part.set_attrs({"wall_seconds": control.seconds})
-    part.set_status("done")
     tree = complete_run(store, control)
     simulation.report(tree, reporter.console)
     reporter.files(control.paths)

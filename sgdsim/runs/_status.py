@@ -24,7 +24,7 @@ def print_status(place: str) -> None:
         If there is no run, or it is damaged.
     """
     paths = find_run(place)
-    store = RunStore.open(paths.store if paths.finished else paths.partial)
+    store = RunStore.open(paths.dataset)
     scenario = stored_scenario(store)
     console = Console()
     owner = who_holds(paths.folder)

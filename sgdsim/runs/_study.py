@@ -8,6 +8,7 @@ import xarray as xr
 from rich.console import Console
 
 from sgdsim.ensemble import Chunk, Layout, Leg
+from sgdsim.runs._claims import evaluate_claims
 from sgdsim.runs._output import PointFiles
 from sgdsim.scenario import Scenario
 from sgdsim.store import PointStore
@@ -16,6 +17,14 @@ S = TypeVar("S", bound=Scenario)
 
 #: What a study asks for while it simulates, and what it is given: one time chunk after another.
 Simulation = Generator[Leg, Chunk, None]
+
+
+def next_leg(simulation: Simulation, chunk: Chunk) -> Leg | None:
+    """Hand over a chunk; ``None`` if nothing is left to simulate."""
+    try:
+        return simulation.send(chunk)
+    except StopIteration:
+        return None
 
 
 class Dimensions(NamedTuple):
@@ -106,6 +115,13 @@ class StudyRun(ABC, Generic[S]):
     @abstractmethod
     def evaluate(self, stage: Callable[[str], None]) -> None:
         """Complete the dataset of the point from what was simulated."""
+
+    def finish(self, stage: Callable[[str], None]) -> None:
+        """Evaluate the point and its claims; it is done then."""
+        self.evaluate(stage)
+        if self.scenario.claim:
+            self.store.write("claims", evaluate_claims(self.store.tree(), self.scenario.claim))
+        self.store.set_status("done")
 
     @staticmethod
     @abstractmethod

@@ -15,12 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from sgdsim._errors import RunInterrupted, StoreError
-from sgdsim.runs._again import stored_scenario
 from sgdsim.runs._batch import Task, TaskResult, run_task
 from sgdsim.runs._cluster import ClusterError, run_tasks
 from sgdsim.runs._complete import complete_run
 from sgdsim.runs._control import RunControl
-from sgdsim.runs._failures import failures, print_failures
+from sgdsim.runs._failures import failures, print_failures, reason_of, record_failure
 from sgdsim.runs._output import RunPaths
 from sgdsim.runs._plan import Plan, make_plan, print_plan
 from sgdsim.runs._progress import Reporter
@@ -49,7 +48,11 @@ def start_sweep(scenario: Scenario, workers: Workers, reporter: Reporter) -> Pla
 
 
 def carry_on_sweep(
-    store: RunStore, cluster: str | None, workers: Workers, control: RunControl
+    scenario: Scenario,
+    store: RunStore,
+    cluster: str | None,
+    workers: Workers,
+    control: RunControl,
 ) -> None:
     """Run the batches that are not done, then finish the dataset.
 
@@ -60,7 +63,7 @@ def carry_on_sweep(
     RunInterrupted
         If a signal came; ``resume`` continues.
     """
-    scenario, reporter, paths = stored_scenario(store), control.reporter, control.paths
+    reporter, paths = control.reporter, control.paths
     # Workers of an earlier session that still compute see by it that nobody waits for them.
     store.set_attrs({"session": uuid.uuid4().hex})
     tasks = list(_open_tasks(paths, store, workers))
@@ -125,12 +128,10 @@ class _Progress:
         if isinstance(outcome, StoreError | RunInterrupted | ClusterError):
             raise outcome
         if isinstance(outcome, Exception):
-            reason = f"{type(outcome).__name__}: {' '.join(str(outcome).split())}"[:400]
             for number in task.points:
                 part = self._store.point(number)
                 if part.status() == "pending":
-                    part.set_attrs({"failure": reason})
-                    part.set_status("failed")
+                    record_failure(part, reason_of(outcome))
         elif isinstance(outcome, TaskResult) and self._ended == 0 and len(self._tasks) > 1:
             self._estimate(outcome)
         self._ended += 1
