@@ -266,7 +266,7 @@ def _row_losses(margins: np.ndarray, loss: str, gamma: float | int) -> np.ndarra
         return _indicator(margins, gamma)
     if loss == "zero_one":
         return zero_one(margins)
-    known = get_args(LossName)
+    known = [name for name in get_args(LossName) if name != "gibbs"]  # which no margin tells
     close = get_close_matches(loss, known, 1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"Unknown loss {loss!r}; the losses are {', '.join(known)}.{hint}")

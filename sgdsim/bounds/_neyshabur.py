@@ -46,8 +46,9 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+from sgdsim.bounds._inputs import BoundInputs
 from sgdsim.bounds._logdomain import log, log_sum, log_sum_over_layers, product_of_others
-from sgdsim.bounds._types import COMMON_ASSUMPTIONS, BoundInputs, Certificate, Evaluation, settle
+from sgdsim.bounds._types import COMMON_ASSUMPTIONS, Certificate, Evaluation, settle
 
 
 def log_noise_scales(
@@ -81,13 +82,26 @@ def _pac_bayes(inputs: BoundInputs) -> Evaluation:
     inverse_probability = math.log(6.0 * size) - math.log(inputs.failure_probability) + union
     inner = log_sum(divergence, math.log(inverse_probability))
     log_value = math.log(4.0) + 0.5 * (inner - math.log(size - 1))
+    product = np.asarray(np.sum(log(spectral), axis=-1))
+    width, depth = inputs.iterate.largest_dimension, inputs.layers
+    ranks = 2.0 * (log(inputs.iterate.frobenius) - log(spectral))
     return settle(
         np.asarray(log_value),
         {
             "norms not finite": np.asarray(~inputs.finite),
+            "one output has no margin": np.full(inputs.lead, inputs.outputs < 2),
             f"spectral norm above the grid, which ends at {grid.high:g}": np.asarray(
                 np.isnan(spectral).any(axis=-1)
             ),
+        },
+        {
+            "constant": math.log(16.0 * math.e),
+            "spectral_product": product,
+            "distance": 0.5 * log_sum_over_layers(ranks),
+            "margin": -math.log(inputs.margin),
+            "inputs": math.log(inputs.sample.input_bound),
+            "size": -0.5 * math.log(size - 1),
+            "dimension": math.log(depth) + 0.5 * math.log(width * math.log(4.0 * width * depth)),
         },
     )
 

@@ -27,6 +27,8 @@ class LayerNorms:
     two_one
         :math:`\|A_j^T\|_{2,1}`, the sum over output rows of the 2-norm of the row,
         shape ``(..., layer)``.
+    one_inf
+        :math:`\|A_j\|_{1,\infty}`, the largest 1-norm of an output row, shape ``(..., layer)``.
     shapes
         ``(rows, cols)`` of every layer, first layer first.
     """
@@ -35,6 +37,7 @@ class LayerNorms:
     spectral_high: Float[np.ndarray, "... layer"]
     frobenius: Float[np.ndarray, "... layer"]
     two_one: Float[np.ndarray, "... layer"]
+    one_inf: Float[np.ndarray, "... layer"]
     shapes: tuple[tuple[int, int], ...]
 
     @property
@@ -58,10 +61,13 @@ class LayerDistances:
         :math:`\|A_j - A_j^{\mathrm{ref}}\|_F`, shape ``(..., layer)``.
     two_one
         :math:`\|(A_j - A_j^{\mathrm{ref}})^T\|_{2,1}`, shape ``(..., layer)``.
+    spectral_high
+        Upper end of an enclosure of :math:`\|A_j - A_j^{\mathrm{ref}}\|_2`, ``(..., layer)``.
     """
 
     frobenius: Float[np.ndarray, "... layer"]
     two_one: Float[np.ndarray, "... layer"]
+    spectral_high: Float[np.ndarray, "... layer"]
 
     @property
     def radius(self) -> Float[np.ndarray, "..."]:
@@ -110,12 +116,13 @@ def layer_norms(weights: Weights) -> LayerNorms:
     _check_chain(matrices)
     spectral = np.stack([_spectral_norm(matrix) for matrix in matrices], axis=-1)
     shapes = tuple((matrix.shape[-2], matrix.shape[-1]) for matrix in matrices)
-    slack = _BACKWARD_ERROR * np.finfo(np.float64).eps * np.array([max(s) for s in shapes])
+    slack = _backward_errors(shapes)
     return LayerNorms(
         spectral_low=spectral * (1.0 - slack),
         spectral_high=spectral * (1.0 + slack),
         frobenius=np.stack([_frobenius(matrix) for matrix in matrices], axis=-1),
         two_one=np.stack([_two_one(matrix) for matrix in matrices], axis=-1),
+        one_inf=np.stack([_one_inf(matrix) for matrix in matrices], axis=-1),
         shapes=shapes,
     )
 
@@ -159,10 +166,17 @@ def layer_distances(weights: Weights, reference: Weights) -> LayerDistances:
             for a, b in zip(weights, reference, strict=True)
         ]
     _check_chain(moved)
+    spectral = np.stack([_spectral_norm(matrix) for matrix in moved], axis=-1)
+    slack = _backward_errors([(matrix.shape[-2], matrix.shape[-1]) for matrix in moved])
     return LayerDistances(
         frobenius=np.stack([_frobenius(matrix) for matrix in moved], axis=-1),
         two_one=np.stack([_two_one(matrix) for matrix in moved], axis=-1),
+        spectral_high=spectral * (1.0 + slack),
     )
+
+
+def _backward_errors(shapes: Sequence[tuple[int, int]]) -> Float[np.ndarray, " layer"]:
+    return _BACKWARD_ERROR * np.finfo(np.float64).eps * np.array([max(s) for s in shapes])
 
 
 def _spectral_norm(matrix: Float[np.ndarray, "*lead rows cols"]) -> Float[np.ndarray, "*lead"]:
@@ -180,6 +194,10 @@ def _frobenius(matrix: Float[np.ndarray, "*lead rows cols"]) -> Float[np.ndarray
 
 def _two_one(matrix: Float[np.ndarray, "*lead rows cols"]) -> Float[np.ndarray, "*lead"]:
     return np.asarray(np.sum(_row_norms(matrix), axis=-1))
+
+
+def _one_inf(matrix: Float[np.ndarray, "*lead rows cols"]) -> Float[np.ndarray, "*lead"]:
+    return np.asarray(np.max(np.sum(np.abs(matrix), axis=-1), axis=-1))
 
 
 def _row_norms(matrix: Float[np.ndarray, "*lead cols"]) -> Float[np.ndarray, "*lead"]:

@@ -52,11 +52,17 @@ The terms, for any clipped loss and several centres, are in ``_stagnation_terms.
 certificates evaluate them for the ramp and one centre.
 """
 
-import numpy as np
+import math
 
-from sgdsim.bounds._stagnation_terms import BoundName, stagnation_terms
+import numpy as np
+from jaxtyping import Float
+
+from sgdsim.bounds._inputs import BoundInputs
+from sgdsim.bounds._logdomain import log, log_sum_over_layers
+from sgdsim.bounds._stagnation_entropy import ENTROPY_INTEGRAL, ball_entropy
+from sgdsim.bounds._stagnation_terms import BoundName, log_lipschitz, stagnation_terms
 from sgdsim.bounds._stagnation_types import LossBound, Neighbourhoods
-from sgdsim.bounds._types import COMMON_ASSUMPTIONS, BoundInputs, Certificate, Evaluation, settle
+from sgdsim.bounds._types import COMMON_ASSUMPTIONS, Certificate, Evaluation, settle
 
 _PROJECT = "stagnation theory after Imaizumi & Schmidt-Hieber (explicit constants, this project)"
 _CHANGE = (
@@ -71,9 +77,12 @@ _ASSUMPTIONS = (
 
 
 def _evaluate(inputs: BoundInputs, name: BoundName) -> Evaluation:
+    assert inputs.reference is not None  # the registry asks for what a certificate needs
+    assert inputs.radius is not None
+    radius = np.where(inputs.finite, inputs.radius, np.nan)
     bound = stagnation_terms(
         Neighbourhoods(norms=inputs.reference),
-        np.where(inputs.finite, inputs.radius, np.nan),
+        radius,
         LossBound.ramp(inputs.margin),
         inputs.sample,
         inputs.failure_probability,
@@ -86,7 +95,45 @@ def _evaluate(inputs: BoundInputs, name: BoundName) -> Evaluation:
         **bound.violations,
         "outside the stagnation set": np.asarray(~inside),
     }
-    return settle(bound.log_total, violations)
+    rounded = radius if name == "G1" else inputs.grid.ceil(radius)
+    return settle(bound.log_total, violations, _factors(inputs, name, rounded))
+
+
+def _factors(
+    inputs: BoundInputs, name: BoundName, radius: Float[np.ndarray, "..."]
+) -> dict[str, Float[np.ndarray, "..."] | float]:
+    """Factors of the term that grows with the radius: displacement (G1) or entropy (G2, G3)."""
+    assert inputs.reference is not None
+    spectral, size = inputs.reference.spectral_high, inputs.sample.size
+    shared: dict[str, Float[np.ndarray, "..."] | float] = {
+        "margin": -math.log(inputs.margin),
+        "inputs": math.log(inputs.sample.input_bound),
+    }
+    if name == "G3":
+        sizes = log(spectral + radius[..., None])
+        product = np.asarray(np.sum(sizes, axis=-1))
+        rows = np.array([rows for rows, _ in inputs.reference.shapes], np.float64)
+        moved = 0.5 * np.log(rows) + log(radius)[..., None] - sizes
+        width = inputs.reference.largest_dimension
+        return {
+            **shared,
+            "constant": math.log(24.0 * math.sqrt(2.0)),
+            "spectral_product": product,
+            "distance": 1.5 * log_sum_over_layers(2.0 / 3.0 * moved),
+            "size": math.log(math.log(size)) - 0.5 * math.log(size),
+            "dimension": 0.5 * math.log(math.log(2.0 * width**2 + 1.0)),
+        }
+    lipschitz = log_lipschitz(spectral[None], radius)[0][..., 0]
+    shared |= {"spectral_product": lipschitz, "distance": log(radius)}
+    if name == "G1":
+        return {**shared, "constant": math.log(2.0 * math.sqrt(2.0))}
+    entropy = ball_entropy(inputs.reference.parameter_count)
+    return {
+        **shared,
+        "constant": math.log(24.0 * math.sqrt(2.0) * ENTROPY_INTEGRAL),
+        "dimension": math.log(entropy / ENTROPY_INTEGRAL),
+        "size": -0.5 * math.log(size),
+    }
 
 
 CENTRE = Certificate(
@@ -100,6 +147,8 @@ CENTRE = Certificate(
     union_bound="nothing: the random event is at the centre, for every radius the same",
     assumptions=_ASSUMPTIONS,
     evaluate=lambda inputs: _evaluate(inputs, "G1"),
+    needs=("reference", "radius"),
+    invariances=(),
 )
 
 ENTROPY_OF_BALL = Certificate(
@@ -116,6 +165,8 @@ ENTROPY_OF_BALL = Certificate(
     union_bound="radius",
     assumptions=_ASSUMPTIONS,
     evaluate=lambda inputs: _evaluate(inputs, "G2"),
+    needs=("reference", "radius"),
+    invariances=(),
 )
 
 ENTROPY_OF_LAYERS = Certificate(
@@ -134,4 +185,6 @@ ENTROPY_OF_LAYERS = Certificate(
     union_bound="radius",
     assumptions=_ASSUMPTIONS,
     evaluate=lambda inputs: _evaluate(inputs, "G3"),
+    needs=("reference", "radius"),
+    invariances=(),
 )

@@ -14,9 +14,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from jaxtyping import Float, Real
 
+from sgdsim.bounds._inputs import TrainingSample
 from sgdsim.bounds._stagnation_terms import stagnation_terms
 from sgdsim.bounds._stagnation_types import BoundTerms, LossBound, Neighbourhoods
-from sgdsim.bounds._types import TrainingSample
 
 Entries = Real[np.ndarray, "..."] | float | int
 

@@ -42,9 +42,9 @@ import numpy as np
 from jaxtyping import Float
 
 from sgdsim.bounds._grid import GeometricGrid
+from sgdsim.bounds._inputs import TrainingSample
 from sgdsim.bounds._logdomain import log, log_sum, log_sum_over_layers, product_of_others
 from sgdsim.bounds._stagnation_types import BoundTerms, LossBound, Neighbourhoods
-from sgdsim.bounds._types import TrainingSample
 
 BoundName = Literal["G1", "G2", "G3"]
 

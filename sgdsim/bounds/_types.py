@@ -1,137 +1,48 @@
-"""What a certificate reads, what it returns and what it says about itself."""
+"""The three kinds of bounds, what they say about themselves and what they return.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+A *certificate* holds with a stated probability. An *expectation bound* holds on average over the
+training rows and the noise. A *measure* is a number that is meant to rank networks: it bounds
+nothing, and nothing here turns it into a certificate.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from sgdsim.bounds._grid import GeometricGrid
-from sgdsim.bounds._logdomain import all_finite, exponential
-from sgdsim.bounds._norms import LayerNorms
+from sgdsim.bounds._inputs import BoundInputs
+from sgdsim.bounds._logdomain import exponential
 
-#: Losses between which a generalization gap is taken.
-LossName = Literal["ramp", "margin", "zero_one"]
+#: Losses between which a generalization gap is taken. ``gibbs``: the error of a network whose
+#: weights are drawn anew for every answer.
+LossName = Literal["ramp", "margin", "zero_one", "gibbs"]
 
 #: All losses of the certificates lie in [0, LOSS_RANGE].
 LOSS_RANGE = 1.0
 
+#: Changes of a network that leave its classifications (and, but for ``output_scaling``, which
+#: scales the margin too, its outputs) unchanged; the last three for positively homogeneous
+#: activations. What is fixed in advance, such as a centre or an initialisation, stays as it is.
+Invariance = Literal[
+    "permutation", "width_doubling", "layer_rescaling", "node_rescaling", "output_scaling"
+]
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingSample:
-    r"""What the certificates know of the training rows.
-
-    Parameters
-    ----------
-    size
-        Number of rows ``n``, at least 2.
-    input_bound
-        ``B_x``, known before the rows are drawn: :math:`\|x\| \le B_x` for every possible input.
-    frobenius
-        :math:`\|X\|_F = (\sum_i \|x_i\|^2)^{1/2}` of the training inputs.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range, or the rows contradict the bound on the inputs.
-    """
-
-    size: int
-    input_bound: float | int
-    frobenius: float | int
-
-    def __post_init__(self) -> None:
-        """Refuse a sample that contradicts itself."""
-        if self.size < 2:
-            raise ValueError(f"A certificate needs at least 2 training rows; got {self.size}.")
-        if not 0.0 < self.input_bound < np.inf:
-            raise ValueError(f"input_bound must be positive and finite; got {self.input_bound}.")
-        largest = self.input_bound * self.size**0.5
-        if not 0.0 <= self.frobenius <= largest * (1.0 + 1e-6):
-            raise ValueError(
-                f"frobenius={self.frobenius} is not between 0 and sqrt(n) input_bound = "
-                f"{largest}: an input is longer than input_bound={self.input_bound}."
-            )
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class BoundInputs:
-    r"""Everything that the certificates need, for an array of iterates.
-
-    Parameters
-    ----------
-    reference
-        Norms ``(layer,)`` of the centre :math:`\theta_1`, a minimum found on rows that are
-        independent of the training rows.
-    iterate
-        Norms ``(..., layer)`` of the iterates.
-    radius
-        :math:`\|\theta-\theta_1\|` over all weights, shape ``(...)``.
-    sample
-        The training rows.
-    margin
-        :math:`\gamma`, chosen without the training rows.
-    failure_probability
-        :math:`\delta` of each certificate on its own.
-    grid
-        Grid for every norm that a union bound pays for.
-    inside
-        Whether the iterate is in the stagnation set, shape ``(...)``; all of them if left out.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree or a number is out of range.
-    """
-
-    reference: LayerNorms
-    iterate: LayerNorms
-    radius: Float[np.ndarray, "..."]
-    sample: TrainingSample
-    margin: float | int
-    failure_probability: float
-    grid: GeometricGrid
-    inside: Bool[np.ndarray, "..."] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse inputs that do not belong together."""
-        if self.reference.shapes != self.iterate.shapes:
-            raise ValueError(
-                f"The reference has the layers {self.reference.shapes}, the iterate "
-                f"{self.iterate.shapes}; both must be the same network."
-            )
-        if self.reference.spectral_high.ndim != 1:
-            raise ValueError(
-                "The reference is one network, with norms of shape (layer,); got the shape "
-                f"{self.reference.spectral_high.shape}."
-            )
-        if not np.isfinite(self.reference.spectral_high).all():
-            raise ValueError("The reference has weights that are not finite.")
-        lead = self.iterate.spectral_high.shape[:-1]
-        for name, array in (("radius", self.radius), ("inside", self.inside)):
-            if array is not None and array.shape != lead:
-                raise ValueError(f"{name} must have the shape {lead}; got {array.shape}.")
-        if not 0.0 < self.margin < np.inf:
-            raise ValueError(f"margin must be positive and finite; got {self.margin}.")
-        if not 0.0 < self.failure_probability < 1.0:
-            raise ValueError(
-                f"failure_probability must be in (0, 1); got {self.failure_probability}."
-            )
-
-    @property
-    def layers(self) -> int:
-        """Number of weight matrices."""
-        return len(self.reference.shapes)
-
-    @property
-    def finite(self) -> Bool[np.ndarray, "..."]:
-        """Where the iterate and all its norms are finite, shape ``(...)``."""
-        norms = self.iterate
-        finite = np.isfinite(self.radius)
-        for array in (norms.spectral_high, norms.frobenius, norms.two_one):
-            finite = finite & all_finite(array)
-        return np.asarray(finite)
+#: What the size of a bound is made of.
+FACTORS = (
+    "constant",
+    "spectral_product",
+    "frobenius_product",
+    "distance",
+    "path",
+    "divergence",
+    "margin",
+    "inputs",
+    "size",
+    "dimension",
+    "rest",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,17 +60,40 @@ class Evaluation:
         Where nothing is claimed.
     reason
         Which assumptions fail and for how many iterates; empty if none does.
+    log_factors
+        Logarithms of factors, by a name of ``FACTORS``, whose sum is ``log_value``.
     """
 
     value: Float[np.ndarray, "*shape"]
     log_value: Float[np.ndarray, "*shape"]
     assumption_violated: Bool[np.ndarray, "*shape"]
     reason: str
+    log_factors: Mapping[str, Float[np.ndarray, "*shape"]] = field(default_factory=dict)
 
     @property
     def vacuous(self) -> Bool[np.ndarray, "..."]:
         """Where the value exceeds the range of the loss, so that it says nothing."""
         return np.asarray(self.value > LOSS_RANGE)
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """Values of one measure, which bound nothing.
+
+    Parameters
+    ----------
+    value
+        Shape ``(...)``; nan where it is not defined.
+    log_value
+        Natural logarithm of the value, nan where the value is negative; for measures that are
+        logarithms themselves (``log.*``) the value, so that the factors add up.
+    log_factors
+        Logarithms of factors, by a name of ``FACTORS``, whose sum is ``log_value``.
+    """
+
+    value: Float[np.ndarray, "*shape"]
+    log_value: Float[np.ndarray, "*shape"]
+    log_factors: Mapping[str, Float[np.ndarray, "*shape"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -186,6 +120,15 @@ class Certificate:
         Conditions on network, loss and data.
     evaluate
         Function from ``BoundInputs`` to ``Evaluation``.
+    needs
+        Optional fields of ``BoundInputs``, or names of its ``measured``, that it reads.
+    invariances
+        Changes of the network that leave the value unchanged.
+
+    Raises
+    ------
+    TypeError
+        If it is made from a measure.
     """
 
     name: str
@@ -198,6 +141,106 @@ class Certificate:
     union_bound: str
     assumptions: tuple[str, ...]
     evaluate: Callable[[BoundInputs], Evaluation]
+    needs: tuple[str, ...] = ()
+    invariances: tuple[Invariance, ...] = ("permutation",)
+    kind: Literal["certificate"] = "certificate"
+
+    def __post_init__(self) -> None:
+        """Refuse a measure in the clothes of a certificate."""
+        refuse_measure(self.name, self.evaluate)
+
+    @property
+    def pair(self) -> tuple[LossName, LossName]:
+        """Losses of population and training rows between which the gap is taken."""
+        return self.population_loss, self.empirical_loss
+
+    def __call__(self, inputs: BoundInputs) -> Evaluation:
+        """Evaluate; what returns no ``Evaluation`` certifies nothing."""
+        result = self.evaluate(inputs)
+        if not isinstance(result, Evaluation):
+            raise TypeError(
+                f"{self.name} returned a {type(result).__name__}, not an Evaluation: a measure "
+                "bounds nothing, and no certificate can be made from it."
+            )
+        return result
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ExpectationBound:
+    r"""A bound on the mean gap over training rows and noise; about no single run.
+
+    Parameters
+    ----------
+    name
+        Key in ``EXPECTATION_BOUNDS``.
+    formula, source, statement, assumptions
+        As for a ``Certificate``.
+    needs
+        What must be known of the trajectories.
+    """
+
+    name: str
+    formula: str
+    source: str
+    statement: str
+    assumptions: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    kind: Literal["expectation"] = "expectation"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Measure:
+    r"""A number that is meant to rank networks by their generalization gap; it bounds nothing.
+
+    Parameters
+    ----------
+    name
+        Key in ``MEASURES``.
+    formula
+        What is computed, as text.
+    source
+        Publication and equation.
+    dropped
+        Which constants, logarithms or terms of the bound behind it are dropped; ``"nothing"`` for
+        a number that never was a bound.
+    evaluate
+        Function from ``BoundInputs`` to ``Score``.
+    needs
+        Optional fields of ``BoundInputs``, or names of its ``measured``, that it reads.
+    invariances
+        Changes of the network that leave the value unchanged.
+    """
+
+    name: str
+    formula: str
+    source: str
+    dropped: str
+    evaluate: Callable[[BoundInputs], Score]
+    needs: tuple[str, ...] = ()
+    invariances: tuple[Invariance, ...] = ("permutation",)
+    kind: Literal["measure"] = "measure"
+
+    def __call__(self, inputs: BoundInputs) -> Score:
+        """Evaluate."""
+        return self.evaluate(inputs)
+
+
+def refuse_measure(name: str, source: object) -> None:
+    """Refuse to make a certificate from a measure or from its values.
+
+    Raises
+    ------
+    TypeError
+        If ``source`` is a ``Measure``, one of its methods or a ``Score``.
+    """
+    owner = getattr(source, "__self__", source)
+    if isinstance(owner, Measure | Score):
+        label = owner.name if isinstance(owner, Measure) else name
+        dropped = f" (dropped: {owner.dropped})" if isinstance(owner, Measure) else ""
+        raise TypeError(
+            f"{label} is a measure{dropped}: it ranks networks and bounds nothing, so no "
+            "certificate can be made from it; `sgdsim explain` lists the certificates."
+        )
 
 
 #: Assumptions that all certificates share.
@@ -209,7 +252,9 @@ COMMON_ASSUMPTIONS = (
 
 
 def settle(
-    log_value: Float[np.ndarray, "..."], violations: dict[str, Bool[np.ndarray, "..."]]
+    log_value: Float[np.ndarray, "..."],
+    violations: dict[str, Bool[np.ndarray, "..."]],
+    log_factors: Mapping[str, Float[np.ndarray, "..."] | float] | None = None,
 ) -> Evaluation:
     """Replace what is not covered by the assumptions by nan and say why.
 
@@ -219,6 +264,9 @@ def settle(
         Logarithm of the bound, shape ``(...)``.
     violations
         Where each assumption fails, by its description; the first that fails counts.
+    log_factors
+        Logarithms of the factors of the largest term, by a name of ``FACTORS``, each of shape
+        ``(...)`` or a number. What they leave of the total becomes the factor ``rest``.
     """
     violated = np.zeros(log_value.shape, dtype=bool)
     reasons = []
@@ -228,4 +276,39 @@ def settle(
             reasons.append(f"{text} ({int(fresh.sum())} of {fresh.size})")
         violated = np.asarray(violated | where)
     kept = np.asarray(np.where(violated, np.nan, log_value))
-    return Evaluation(exponential(kept), kept, violated, "; ".join(reasons))
+    factors = decomposed(kept, log_factors or {})
+    return Evaluation(exponential(kept), kept, violated, "; ".join(reasons), factors)
+
+
+def decomposed(
+    log_value: Float[np.ndarray, "*shape"],
+    log_factors: Mapping[str, Float[np.ndarray, "..."] | float],
+) -> dict[str, Float[np.ndarray, "*shape"]]:
+    """Complete factors by ``rest`` so that their logarithms add up to that of the value.
+
+    Parameters
+    ----------
+    log_value
+        Logarithm of the value.
+    log_factors
+        Logarithms of some of its factors, by a name of ``FACTORS`` other than ``rest``.
+
+    Raises
+    ------
+    ValueError
+        If a name is not that of a factor.
+    """
+    unknown = [name for name in log_factors if name not in FACTORS[:-1]]
+    if unknown:
+        raise ValueError(f"Unknown factors {unknown}; the factors are {', '.join(FACTORS[:-1])}.")
+    factors = {
+        name: np.asarray(np.broadcast_to(np.asarray(value, np.float64), log_value.shape))
+        for name, value in log_factors.items()
+    }
+    # A factor that is zero or infinite cannot be told from the others: then all is rest.
+    told = np.ones(log_value.shape, bool)
+    for value in factors.values():
+        told &= np.isfinite(value)
+    factors = {name: np.asarray(np.where(told, value, 0.0)) for name, value in factors.items()}
+    rest = log_value - sum(factors.values(), np.zeros(log_value.shape))
+    return {**factors, "rest": np.asarray(rest)}

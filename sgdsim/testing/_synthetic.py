@@ -139,6 +139,7 @@ def _attributes(precision: str, seed: int) -> dict[str, str | int | float]:
     return {
         "scenario": json.dumps(scenario, sort_keys=True, separators=(",", ":")),
         "scenario_digest": "0" * 64,
+        "title": "A made-up run",
         "versions": "{}",
         "backend": "cpu",
         "device": "none",

@@ -11,20 +11,25 @@ import xarray as xr
 from sgdsim.store import RunStore, SweepAxis, coordinates_in, open_run, variables_of
 from sgdsim.testing._synthetic import synthetic_run
 from sgdsim.testing._synthetic_dynamics import synthetic_dynamics_run
+from sgdsim.testing._synthetic_edge import synthetic_edge_run
 from sgdsim.testing._synthetic_exits import synthetic_exits_run
+from sgdsim.testing._synthetic_training import synthetic_training_run
 
 _RUNS = {
     "stagnation": synthetic_run,
     "dynamics": synthetic_dynamics_run,
     "exits": synthetic_exits_run,
+    "bounds": synthetic_training_run,
+    "edge": synthetic_edge_run,
 }
 # What changes from point to point, in proportion; nothing else does.
 _SCALED = {
     "stagnation": ("mean_squared_distance", "linearised_mean_squared_distance"),
     "curvature": ("hessian_eigenvalue",),
-    "bounds": ("value", "generalization_gap"),
+    "bounds": ("value", "generalization_gap", "zero_one_gap"),
     "dynamics": ("late_loss", "hessian_eigenvalue", "sde_gauge"),
     "exits": ("mean_exit_time", "mean_exit_time_low", "mean_exit_time_high"),
+    "edge": ("sharpness", "late_ratio", "late_batch_ratio", "break_even_sharpness"),
 }
 
 
@@ -40,15 +45,15 @@ def synthetic_sweep(
 ) -> Path:
     """Fabricate a sweep: the made-up run of the study at every point, numbered in C order.
 
-    Point ``i`` of ``n`` has the mean squared distances, eigenvalues, gaps, losses and exit times
-    of the run times ``1 + i / n``. No number here comes from a simulator.
+    Point ``i`` of ``n`` has the mean squared distances, eigenvalues, gaps, losses, exit times,
+    sharpness and its ratios of the run times ``1 + i / n``. No number here comes from a simulator.
 
     Parameters
     ----------
     folder
         Run folder to create.
     study
-        ``"stagnation"``, ``"dynamics"`` or ``"exits"``.
+        ``"stagnation"``, ``"dynamics"``, ``"exits"``, ``"bounds"`` or ``"edge"``.
     axes
         Axes of the sweep.
     failed, pending
@@ -116,7 +121,7 @@ def synthetic_sweep(
 
 
 def _values(data: xr.Dataset, group: str, factor: float, diverged: bool) -> dict[str, xr.DataArray]:
-    values = {name: data[name] for name in variables_of(group)}
+    values = {name: data[name] for name in variables_of(group) if name in data}
     for name in _SCALED.get(group, ()):
         values[name] = values[name] * factor
     if diverged:

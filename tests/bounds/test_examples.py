@@ -41,6 +41,12 @@ def test_examples(name: str) -> None:
         "log_cover_of_ellipsoid",
         "expected_maximum_of_normals",
         "log_count_bound",
+        "kl_inverse",
+        "gaussian_kl",
+        "pac_bayes_bound",
+        "best_scale",
+        "ornstein_uhlenbeck_variances",
+        "ornstein_uhlenbeck_kl",
     ],
 )
 def test_main_functions_have_an_example(name: str) -> None:

@@ -64,7 +64,8 @@ def test_supremum_over_the_ball_respects_the_certificates(radius: float) -> None
         failure_probability=DELTA,
         grid=GeometricGrid(1e-3, 1e2, 1.1),
     )
-    for name, certificate in CERTIFICATES.items():
+    for name in ("G1", "G2", "G3", "BFT", "NBS"):
+        certificate = CERTIFICATES[name]
         gap = gaps[certificate.population_loss, certificate.empirical_loss]
         value = certificate.evaluate(bound_inputs).value
         violated = (gap > value).any(axis=-1)

@@ -97,7 +97,7 @@ def test_equal_axes_are_the_ball_and_the_cover_alone_is_a_quarter_worse() -> Non
 def test_decaying_axes_make_g2_independent_of_the_number_of_parameters() -> None:
     shapes = ((300, 300),)
     values = np.ones(1)
-    norms = LayerNorms(values, values, values, values, shapes)
+    norms = LayerNorms(values, values, values, values, values, shapes)
     sample = TrainingSample(size=10_000, input_bound=1.0, frobenius=1.0)
     axes = 0.1 / np.arange(1, 90_001) ** 2
     total = {}

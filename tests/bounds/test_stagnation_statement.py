@@ -25,7 +25,7 @@ from sgdsim.bounds import (
 )
 
 ONE = np.ones(2)
-WHERE = Neighbourhoods(norms=LayerNorms(ONE, ONE, ONE, ONE, ((3, 3), (2, 3))), log_count=2.0)
+WHERE = Neighbourhoods(norms=LayerNorms(ONE, ONE, ONE, ONE, ONE, ((3, 3), (2, 3))), log_count=2.0)
 SAMPLE = TrainingSample(size=5000, input_bound=1.5, frobenius=50.0)
 LOSS = LossBound(0.5, 0.9)
 POSSIBLE = {"batch_size": 4.0, "steps": 1000.0, "noise_trace": 1.0}

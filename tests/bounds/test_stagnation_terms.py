@@ -39,7 +39,7 @@ SAMPLE = TrainingSample(size=700, input_bound=1.25, frobenius=20.0)
 
 def norms(spectral: Any, shapes: tuple[tuple[int, int], ...]) -> LayerNorms:
     values = np.asarray(spectral, dtype=np.float64)
-    return LayerNorms(values, values, values, values, shapes)
+    return LayerNorms(values, values, values, values, values, shapes)
 
 
 def scalar_terms(
@@ -124,6 +124,8 @@ def test_certificates_are_these_terms_with_the_ramp_and_the_grid(
     make_inputs: Callable[..., BoundInputs],
 ) -> None:
     inputs = make_inputs()
+    assert inputs.reference is not None
+    assert inputs.radius is not None
     bounds = stagnation_terms(
         Neighbourhoods(norms=inputs.reference),
         inputs.radius,
