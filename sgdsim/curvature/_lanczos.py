@@ -1,6 +1,5 @@
 """Extreme eigenvalues of a symmetric operator by Lanczos, each with its residual."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -9,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree
 from matfree import decomp
 
-MatVec = Callable[[PyTree], PyTree]
+from sgdsim.curvature._products import MatVec
 
 
 class ExtremeEigenvalues(NamedTuple):
@@ -40,31 +39,6 @@ class ExtremeEigenvalues(NamedTuple):
     def largest(self) -> tuple[Array, Array]:
         """Largest eigenvalue and its residual."""
         return self.values[-1], self.residuals[-1]
-
-
-def hessian_product(risk: Callable[[PyTree], Array], theta: PyTree) -> MatVec:
-    r"""Matrix-free :math:`v \mapsto \nabla^2 L(\theta)v`, a forward derivative of the gradient.
-
-    Parameters
-    ----------
-    risk
-        Function of ``theta`` alone.
-    theta
-        Where; any pytree.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> from sgdsim import hessian_product
-    >>> product = hessian_product(lambda theta: jnp.sum(theta**3), jnp.array([1.0, 2.0]))
-    >>> product(jnp.array([1.0, 1.0])).tolist()
-    [6.0, 12.0]
-    """
-
-    def matvec(v: PyTree) -> PyTree:
-        return jax.jvp(jax.grad(risk), (theta,), (v,))[1]
-
-    return matvec
 
 
 def random_direction(key: Key[Array, ""], like: PyTree) -> PyTree:

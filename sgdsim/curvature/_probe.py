@@ -1,24 +1,18 @@
-"""Curvature of one iterate beyond its spectrum: estimates with standard errors."""
+"""Trace of the Hessian of a problem from a number of products fixed in advance."""
 
-from typing import NamedTuple
+from jaxtyping import Array, Key, PyTree
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
-
-from sgdsim.curvature._lanczos import hessian_product, random_direction
-from sgdsim.problems import Problem, inner, squared_norm
-
-
-class Estimate(NamedTuple):
-    """Mean of independent draws and its standard error."""
-
-    value: Float[Array, ""]
-    stderr: Float[Array, ""]
+from sgdsim.curvature._estimates import Estimate
+from sgdsim.curvature._products import hessian_product
+from sgdsim.curvature._trace import trace
+from sgdsim.problems import Problem
 
 
 def hessian_trace(problem: Problem, theta: PyTree, key: Key[Array, ""], probes: int) -> Estimate:
     r"""Hutchinson estimate of the trace of the Hessian, with its standard error.
+
+    .. math:: \mathrm{tr}\,\nabla^2 L_n(\theta) = E[s^\top\nabla^2L_n(\theta)\,s],
+        \qquad s_i = \pm 1
 
     Parameters
     ----------
@@ -27,45 +21,31 @@ def hessian_trace(problem: Problem, theta: PyTree, key: Key[Array, ""], probes: 
     key
         Random key of the sign vectors.
     probes
-        Number of Hessian products.
-    """
-    product = hessian_product(problem.empirical_risk, theta)
+        Number of Hessian products, at least 2; with as many as parameters the trace is exact.
 
-    def one(key: Array) -> Array:
-        signs = jax.tree.map(jnp.sign, random_direction(key, theta))
-        return inner(signs, product(signs))
+    Returns
+    -------
+    Estimate
+        Trace and standard error, which is zero where the trace is exact.
 
-    return _estimate(jax.lax.map(one, jax.random.split(key, probes)))
-
-
-def batch_sharpness(
-    problem: Problem, theta: PyTree, key: Key[Array, ""], batch_size: int, batches: int
-) -> Estimate:
-    r"""Batch sharpness :math:`E_b[g_b^\top H_b g_b/\|g_b\|^2]` of minibatches with replacement.
-
-    Parameters
-    ----------
-    problem, theta
-        Where.
-    key
-        Random key of the batches.
-    batch_size, batches
-        Rows per batch and number of batches.
+    Raises
+    ------
+    ValueError
+        If there are fewer than two probes.
 
     Notes
     -----
-    SGD at the edge of stability holds it at :math:`2/\eta` (Andreyev and Beneventano 2024).
+    A thin caller of :func:`trace`, which takes fewer products for the same error.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from sgdsim import Problem
+    >>> from sgdsim.curvature import hessian_trace
+    >>> problem = Problem(lambda theta, z: 0.5 * z * jnp.sum(theta**2), jnp.ones(2))
+    >>> float(hessian_trace(problem, jnp.zeros(9), jax.random.key(0), 4).value)
+    9.0
     """
-
-    def one(key: Array) -> Array:
-        rows = jax.random.randint(key, (batch_size,), 0, problem.n)
-        risk = problem.take(rows).empirical_risk
-        gradient = jax.grad(risk)(theta)
-        curved = hessian_product(risk, theta)(gradient)
-        return inner(gradient, curved) / squared_norm(gradient)
-
-    return _estimate(jax.lax.map(one, jax.random.split(key, batches)))
-
-
-def _estimate(draws: Float[Array, " draw"]) -> Estimate:
-    return Estimate(jnp.mean(draws), jnp.std(draws, ddof=1) / draws.shape[0] ** 0.5)
+    product = hessian_product(problem.empirical_risk, theta)
+    found = trace(product, theta, key, relative_error=0.0, deflation=0, most=probes)
+    return Estimate(found.value, found.stderr)
