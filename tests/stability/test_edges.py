@@ -1,104 +1,155 @@
-"""C1, C2, C10, C15: each edge is where an update, written as code, stops being a contraction."""
+"""The registry gives every kind of dynamics its edge, with the numbers of the process."""
+
+import math
+import typing
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
+from sgdsim.scenario._dynamics import Dynamics
 from sgdsim.stability import (
+    BATCH_EDGES,
+    EDGES,
     adam_threshold,
-    critical_curvature_variance,
-    gradient_descent_threshold,
+    batch_sharpness_threshold,
+    edge_of,
     heavy_ball_threshold,
-    momentum_plateaus,
     nesterov_threshold,
-    rmsprop_threshold,
+    sam_threshold,
+    unnormalised_sam_threshold,
 )
+from sgdsim.store import EDGE_OPERATORS
 
-CASES = [(0.05, 0.9), (0.3, 0.5), (1.7, 0.0), (1e-3, 0.99)]
-
-
-def spectral_radius(update, size):
-    """Of a linear update of a state, found by applying it to every unit vector."""
-    matrix = np.stack([update(unit) for unit in np.eye(size)], axis=1)
-    return np.abs(np.linalg.eigvals(matrix)).max()
+RATES = np.array([0.05, 0.2])
+FLOWS = ("gradient_flow", "sde", "underdamped_sde", "rmsprop_sde", "adam_sde")
 
 
-def gradient_descent(state, eta, b, h):
-    return state - eta * h * state
-
-
-def heavy_ball(state, eta, b, h):
-    theta, before = state
-    return np.array([theta - eta * h * theta + b * (theta - before), theta])
-
-
-def nesterov(state, eta, b, h):
-    theta, before = state
-    ahead = theta + b * (theta - before)
-    return np.array([ahead - eta * h * ahead, theta])
-
-
-def adam_with_frozen_preconditioner(state, eta, b, h):
-    theta, average = state
-    average = b * average + (1 - b) * h * theta
-    return np.array([theta - eta * average, average])
+def kinds_of_the_scenario():
+    tables = typing.get_args(typing.get_args(Dynamics)[0])
+    return [typing.get_args(table.model_fields["kind"].annotation)[0] for table in tables]
 
 
 @pytest.mark.parametrize(
-    ("update", "size", "edge"),
+    ("kind", "numbers", "expected", "operator"),
     [
-        (gradient_descent, 1, lambda eta, b: gradient_descent_threshold(eta)),
-        (gradient_descent, 1, lambda eta, b: rmsprop_threshold(eta)),
-        (heavy_ball, 2, heavy_ball_threshold),
-        (nesterov, 2, nesterov_threshold),
-        (adam_with_frozen_preconditioner, 2, adam_threshold),
+        ("gd", {}, [2 / rate - 0.3 for rate in RATES], "hessian"),
+        ("sgd", {"batch_size": 8}, [2 / rate - 0.3 for rate in RATES], "hessian"),
+        (
+            "heavy_ball",
+            {"momentum": 0.9},
+            [heavy_ball_threshold(rate, 0.9, 0.3) for rate in RATES],
+            "hessian",
+        ),
+        (
+            "nesterov",
+            {"momentum": 0.9},
+            [nesterov_threshold(rate, 0.9, 0.3) for rate in RATES],
+            "hessian",
+        ),
+        (
+            "adam",
+            {"b1": 0.9, "b2": 0.99},
+            [adam_threshold(rate, 0.9, 0.3) for rate in RATES],
+            "preconditioned_hessian",
+        ),
+        ("rmsprop", {"decay": 0.9}, [2 / rate - 0.3 for rate in RATES], "preconditioned_hessian"),
+        (
+            "sam",
+            {"rho": 0.1, "normalised": False},
+            [float(unnormalised_sam_threshold(rate, 0.1, 0.3)) for rate in RATES],
+            "hessian",
+        ),
     ],
 )
-@pytest.mark.parametrize(("eta", "b"), CASES)
-def test_radius_is_one_at_the_edge_and_crosses_it_there(update, size, edge, eta, b):
-    def radius(relative):
-        h = edge(eta, b) * relative
-        return spectral_radius(lambda state: update(state, eta, b, h), size)
-
-    assert abs(radius(1.0) - 1) < 1e-9
-    assert radius(1 - 1e-3) < 1 - 1e-7
-    assert radius(1 + 1e-3) > 1 + 1e-7
+def test_thresholds_along_a_schedule(kind, numbers, expected, operator):
+    edge = edge_of(kind, {**numbers, "weight_decay": 0.3, "schedule": None})
+    np.testing.assert_allclose(edge.threshold(RATES), expected, rtol=1e-14)
+    assert edge.threshold(float(RATES[0])).shape == ()
+    assert (edge.operator, edge.binds) == (operator, True)
+    assert "2/eta - 0.3" in edge.formula
+    assert "-" not in edge_of(kind, numbers).formula.replace("-b1", "").replace("- 1", "")
 
 
-@pytest.mark.parametrize("b", [0.0, 0.5, 0.9])
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
-def test_random_curvature_at_its_critical_variance(b, share):
-    """C10, on E theta^2, E theta theta_before, E theta_before^2 of heavy ball."""
-    eta = 0.4
-    h = share * 2 * (1 + b) / eta
-    variance = critical_curvature_variance(eta, b, h)
-
-    def radius(s2):
-        # theta' = c theta - b theta_before with a random c
-        mean = 1 + b - eta * h
-
-        def update(moments):
-            square, cross, before = moments
-            grown = (mean**2 + eta**2 * s2) * square - 2 * mean * b * cross + b**2 * before
-            return np.array([grown, mean * square - b * cross, square])
-
-        return spectral_radius(update, 3)
-
-    assert abs(radius(variance) - 1) < 1e-9
-    assert radius(0.99 * variance) < 1 - 1e-6
-    assert radius(1.01 * variance) > 1 + 1e-6
+def test_normalised_sam_moves_with_the_gradient_norm():
+    edge = edge_of("sam", {"rho": 0.1, "normalised": True})
+    norms = np.array([0.4, 0.01])
+    np.testing.assert_allclose(edge.threshold(RATES, norms), sam_threshold(RATES, 0.1, norms))
+    assert edge.measured == "gradient_norm"
+    assert edge_of("sam", {"rho": 0.1}) == edge
+    with pytest.raises(ValueError, match=r"gradient_norm is missing: the edge of SAM, \|g\|/"):
+        edge.threshold(0.1)
 
 
-def test_plateaus_are_the_two_ends_of_that_line():
-    eta, b = 0.2, 0.9
-    small_batch, large_batch = momentum_plateaus(eta, b)
+@pytest.mark.parametrize("kind", [*kinds_of_the_scenario(), "central_flow", "edge_flow"])
+def test_every_kind_of_dynamics_is_known(kind):
+    numbers = {"momentum": 0.9, "b1": 0.9, "rho": 0.1, "l": 4, "substeps": 4}
+    edge = edge_of(kind, numbers)
+    assert np.all(np.isfinite(edge.threshold(RATES, 1.0)))
+    assert edge.operator in EDGE_OPERATORS[1:]
+    assert edge.binds == (kind not in (*FLOWS, "svag"))
+    assert edge.source
+    batch = edge_of(kind, numbers, batch=True)
+    assert batch.operator == ("batch_hessian" if kind in BATCH_EDGES else "none")
+    value = batch.threshold(RATES, 3.0)
+    assert value.shape == RATES.shape
+    assert np.all(np.isfinite(value) == (kind in BATCH_EDGES))
 
-    def level(h):
-        return h + critical_curvature_variance(eta, b, h) / h
 
-    assert level(1e-9) == pytest.approx(small_batch, rel=1e-8)
-    assert level(2 * (1 + b) / eta * (1 - 1e-9)) == pytest.approx(large_batch, rel=1e-8)
-    # Without momentum the line is flat: the edge of stochastic stability.
-    assert [h + critical_curvature_variance(eta, 0.0, h) / h for h in (0.1, 5.0, 9.0)] == (
-        pytest.approx([10.0] * 3)
+def test_svag_of_one_step_is_sgd():
+    assert edge_of("svag", {"l": 1}) == edge_of("sgd", {})
+    assert edge_of("svag", {"l": 1}, batch=True).binds
+    assert not edge_of("svag", {"l": 2}, batch=True).binds
+
+
+def test_underdamped_equation_of_nesterov():
+    plain, ahead = (
+        edge_of("underdamped_sde", {"momentum": 0.9, "nesterov": flag}) for flag in (False, True)
     )
-    assert np.isnan(critical_curvature_variance(eta, b, 19.1))
+    assert float(plain.threshold(0.1)) == pytest.approx(heavy_ball_threshold(0.1, 0.9))
+    assert float(ahead.threshold(0.1)) == pytest.approx(nesterov_threshold(0.1, 0.9))
+    assert not plain.binds
+    assert not ahead.binds
+
+
+def test_edge_of_the_batch_sharpness():
+    plain = edge_of("sgd", {"batch_size": 4}, batch=True)
+    np.testing.assert_allclose(plain.threshold(RATES), 2 / RATES, rtol=1e-15)
+    assert plain.measured == ""
+    heavy = edge_of("heavy_ball", {"momentum": 0.5}, batch=True)
+    sharpness = np.array([5.0, 7.0])
+    np.testing.assert_allclose(
+        heavy.threshold(RATES, sharpness), batch_sharpness_threshold(RATES, sharpness, 0.5)
+    )
+    decayed = edge_of("sgd", {"weight_decay": 0.3}, batch=True)
+    np.testing.assert_allclose(
+        decayed.threshold(RATES, sharpness), batch_sharpness_threshold(RATES, sharpness, 0.0, 0.3)
+    )
+    for edge in (heavy, decayed):
+        with pytest.raises(ValueError, match="sharpness is missing"):
+            edge.threshold(RATES)
+
+
+def test_learning_rates_at_the_rim():
+    edge = edge_of("sam", {"rho": 0.1})
+    assert edge.threshold([0.0, 0.1], 1.0).tolist() == [math.inf, pytest.approx(10.0)]
+    assert edge_of("gd", {}).threshold(0.0) == math.inf
+    with pytest.raises(ValueError, match=r"learning_rate must not be negative, got -0\.1"):
+        edge.threshold([0.1, -0.1], 1.0)
+
+
+def test_a_whole_table_of_a_scenario_is_understood():
+    table = TypeAdapter(Dynamics).validate_python(
+        {"kind": "adam", "learning_rate": 1e-3, "b1": 0.9, "weight_decay": 0.01}
+    )
+    edge = edge_of(table.kind, table.model_dump())
+    assert float(edge.threshold(1e-3)) == pytest.approx(38000 - 0.19)
+
+
+def test_what_is_missing_or_unknown_is_said():
+    with pytest.raises(ValueError, match=r"kind must be one of adam, adam_sde, .*, got 'lion'"):
+        edge_of("lion", {})
+    with pytest.raises(ValueError, match="momentum is missing: the edge of heavy ball is"):
+        edge_of("heavy_ball", {})
+    with pytest.raises(ValueError, match="momentum is missing: take the edge from edge_of"):
+        EDGES["heavy_ball"].threshold(0.1)
