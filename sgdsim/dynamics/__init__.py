@@ -6,6 +6,18 @@ from sgdsim.dynamics._adaptive_sde import (
     RMSPropSDE as RMSPropSDE,
 )
 from sgdsim.dynamics._build import build_noise as build_noise, build_stepper as build_stepper
+from sgdsim.dynamics._central_flow import (
+    CentralFlow as CentralFlow,
+    CentralState as CentralState,
+    predicted_loss as predicted_loss,
+    predicted_squared_gradient as predicted_squared_gradient,
+)
+from sgdsim.dynamics._complementarity import (
+    Complementarity as Complementarity,
+    solve_complementarity as solve_complementarity,
+    symmetric_basis as symmetric_basis,
+)
+from sgdsim.dynamics._edge_flow import EdgeFlow as EdgeFlow, EdgeFlowState as EdgeFlowState
 from sgdsim.dynamics._gradient_flow import GradientFlow as GradientFlow
 from sgdsim.dynamics._modifiers import (
     AbstractModifier as AbstractModifier,
@@ -39,8 +51,10 @@ from sgdsim.dynamics._noise_probe import (
     noise_alignment as noise_alignment,
     probe_noise as probe_noise,
 )
+from sgdsim.dynamics._past import Past as Past, WithPast as WithPast, midpoint as midpoint
 from sgdsim.dynamics._paths import on_one_path as on_one_path
 from sgdsim.dynamics._per_sample import per_sample_square_norms as per_sample_square_norms
+from sgdsim.dynamics._preconditioner import preconditioner as preconditioner
 from sgdsim.dynamics._projections import (
     AbstractProjection as AbstractProjection,
     BallProjection as BallProjection,
@@ -93,3 +107,7 @@ from sgdsim.dynamics._steppers import (
 from sgdsim.dynamics._svag import SVAG as SVAG
 from sgdsim.dynamics._term import FusedTerm as FusedTerm, StepNoise as StepNoise
 from sgdsim.dynamics._underdamped import UnderdampedSDE as UnderdampedSDE
+from sgdsim.dynamics._until import (
+    UntilLoss as UntilLoss,
+    stopped_step as stopped_step,
+)

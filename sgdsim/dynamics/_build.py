@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sgdsim.dynamics._adaptive_sde import AdamSDE, RMSPropSDE
+from sgdsim.dynamics._central_flow import CentralFlow
+from sgdsim.dynamics._edge_flow import EdgeFlow
 from sgdsim.dynamics._gradient_flow import GradientFlow
 from sgdsim.dynamics._modifiers import Scheduled, WeightDecay, sgld
 from sgdsim.dynamics._noise import AbstractGradientNoise, IsotropicNoise, MinibatchNoise
@@ -168,6 +170,10 @@ _STEPPERS: dict[str, Callable[[Any, PyTree], AbstractStepper]] = {
     "gradient_flow": lambda d, _: GradientFlow(
         _number(d.learning_rate), d.order, d.solver, _number(d.rtol), _number(d.atol)
     ),
+    "central_flow": lambda d, _: CentralFlow(
+        _number(d.learning_rate), d.substeps, d.max_critical, _number(d.tolerance)
+    ),
+    "edge_flow": lambda d, _: EdgeFlow(_number(d.learning_rate), d.substeps, _number(d.amplitude)),
     "sgd": lambda d, _: minibatch_sgd(_number(d.learning_rate), d.batch_size, d.replacement),
     "gaussian_sgd": lambda d, theta: SDE(_number(d.learning_rate), _noise(d.noise, d, theta)),
     "sde": lambda d, theta: SDE(

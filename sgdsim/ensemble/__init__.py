@@ -1,6 +1,15 @@
 """Many trajectories: the compiled, sharded, resumable loop and what it watches."""
 
 from sgdsim.ensemble._batch import Batch as Batch, Leg as Leg, signature as signature
+from sgdsim.ensemble._curvature_observer import CurvatureObserver as CurvatureObserver
+from sgdsim.ensemble._information import (
+    InformationObserver as InformationObserver,
+    gradient_stream as gradient_stream,
+)
+from sgdsim.ensemble._injected import (
+    InjectedNoise as InjectedNoise,
+    injected_noise as injected_noise,
+)
 from sgdsim.ensemble._layout import (
     Layout as Layout,
     choose_layout as choose_layout,
@@ -9,6 +18,7 @@ from sgdsim.ensemble._layout import (
     use_host_devices as use_host_devices,
 )
 from sgdsim.ensemble._loop import (
+    CarryingObserver as CarryingObserver,
     Chunk as Chunk,
     Ensemble as Ensemble,
     EnsembleState as EnsembleState,
@@ -27,6 +37,7 @@ from sgdsim.ensemble._observe import (
     SharpnessObserver as SharpnessObserver,
     no_observables as no_observables,
 )
+from sgdsim.ensemble._sketch import count_sketch as count_sketch
 from sgdsim.ensemble._track import (
     NEVER as NEVER,
     AbstractRegion as AbstractRegion,

@@ -11,10 +11,31 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from sgdsim.dynamics import AbstractStepper, Iterate
 from sgdsim.ensemble._layout import Layout, map_ensemble
-from sgdsim.ensemble._track import AbstractRegion, Track, start_track, update_track
+from sgdsim.ensemble._track import NEVER, AbstractRegion, Track, start_track, update_track
 from sgdsim.problems import Problem
 
-#: ``observer(problem, theta) -> {name: scalar}``, evaluated at recorded steps.
+
+class CarryingObserver(eqx.Module):
+    """An observer that also sees the memory of the process and remembers what it saw before.
+
+    What it carries from one recorded step to the next is part of the state of a run, so that a
+    resumed run observes as an uninterrupted one does. Concrete classes are final.
+    """
+
+    def start(
+        self, problem: Problem, stepper: AbstractStepper, iterate: Iterate, member: Int[Array, ""]
+    ) -> PyTree:
+        """Carry nothing yet; ``member`` is the number of the trajectory."""
+        raise NotImplementedError
+
+    def observe(
+        self, problem: Problem, stepper: AbstractStepper, iterate: Iterate, carried: PyTree
+    ) -> tuple[dict[str, Array], PyTree]:
+        """Observables of one iterate, and what is carried on."""
+        raise NotImplementedError
+
+
+#: ``observer(problem, theta) -> {name: array}``, evaluated at recorded steps.
 Observer = Callable[[Problem, PyTree], dict[str, Array]]
 
 
@@ -24,6 +45,7 @@ class EnsembleState(eqx.Module):
     theta: PyTree
     memory: PyTree
     track: Track
+    carried: PyTree = ()
 
 
 class Chunk(NamedTuple):
@@ -126,7 +148,7 @@ class Ensemble(eqx.Module):
     problem: Problem
     stepper: AbstractStepper
     region: AbstractRegion
-    observer: Observer
+    observer: Observer | CarryingObserver
     schedule: Schedule = eqx.field(static=True)
     layout: Layout = eqx.field(static=True)
 
@@ -175,10 +197,12 @@ class Ensemble(eqx.Module):
 
     def observe(self, state: EnsembleState) -> dict[str, Array]:
         """Observables of the present state, each of shape ``(trajectory, 1)``."""
-        # Without stepper and memory one program serves all processes on a problem.
-        idle = eqx.tree_at(lambda ensemble: ensemble.stepper, self, None)
-        resting = EnsembleState(state.theta, (), state.track)
-        return _observe(jax.tree.map(as_array, idle), resting)
+        ensemble: Ensemble = self
+        if not isinstance(self.observer, CarryingObserver):
+            # Without stepper and memory one program serves all processes on a problem.
+            ensemble = eqx.tree_at(lambda ensemble: ensemble.stepper, self, None)
+            state = EnsembleState(state.theta, (), state.track)
+        return _observe(jax.tree.map(as_array, ensemble), state)
 
 
 def root_key(seed: int, point: int) -> Key[Array, ""]:
@@ -202,11 +226,18 @@ def advance(
 
 @eqx.filter_jit
 def _start(ensemble: Ensemble, thetas: PyTree) -> EnsembleState:
-    def one(theta: PyTree) -> EnsembleState:
-        iterate = ensemble.stepper.start(ensemble.problem, theta)
-        return EnsembleState(iterate.theta, iterate.memory, start_track(ensemble.region, theta))
+    problem, stepper, observer = ensemble.problem, ensemble.stepper, ensemble.observer
 
-    return jax.vmap(one)(thetas)
+    def one(theta: PyTree, member: Int[Array, ""]) -> EnsembleState:
+        iterate = stepper.start(problem, theta)
+        track = start_track(ensemble.region, theta)
+        carried: PyTree = ()
+        if isinstance(observer, CarryingObserver):
+            carried = observer.start(problem, stepper, iterate, member)
+        return EnsembleState(iterate.theta, iterate.memory, track, carried)
+
+    members = jnp.arange(jax.tree.leaves(thetas)[0].shape[0], dtype=jnp.int32)
+    return jax.vmap(one)(thetas, members)
 
 
 @eqx.filter_jit
@@ -215,7 +246,7 @@ def _observe(ensemble: Ensemble, state: EnsembleState) -> dict[str, Array]:
 
     def one(state, arrays):
         whole = eqx.combine(arrays, static)
-        record = _record(whole, state, whole.problem.empirical_risk(state.theta))
+        record, _ = _record(whole, state, whole.problem.empirical_risk(state.theta))
         return jax.tree.map(lambda a: a[None], record)
 
     return map_ensemble(ensemble.layout, one, (state,), arrays)
@@ -240,16 +271,18 @@ def advance_one(
         # The normals of the next step are drawn here and carried: XLA then makes them once
         # instead of once for each of their uses.
         upcoming = stepper.draw(key, step + 1, problem, iterate.theta)
-        state = EnsembleState(iterate.theta, iterate.memory, track)
+        state = EnsembleState(iterate.theta, iterate.memory, track, state.carried)
         return (state, upcoming), risk
 
     def block(carry, first):
-        state = carry[0]
+        state, randomness = carry
         steps = first + jnp.arange(schedule.record_every, dtype=jnp.int32)
-        carry, risks = jax.lax.scan(one_step, carry, steps)
+        (moved, randomness), risks = jax.lax.scan(one_step, (state, randomness), steps)
         # The first step of the block has passed the recorded iterate and knows its risk.
         risk = problem.empirical_risk(state.theta) if risks is None else risks[0]
-        return carry, _record(ensemble, state, risk)
+        record, carried = _record(ensemble, state, risk)
+        moved = EnsembleState(moved.theta, moved.memory, moved.track, carried)
+        return (moved, randomness), record
 
     blocks = schedule.chunk_steps // schedule.record_every
     firsts = start + schedule.record_every * jnp.arange(blocks, dtype=jnp.int32)
@@ -258,15 +291,27 @@ def advance_one(
     return state, records
 
 
-def _record(ensemble: Ensemble, state: EnsembleState, risk: Array) -> dict[str, Array]:
-    """Observables of one trajectory; those of a diverged one are NaN."""
+def _record(
+    ensemble: Ensemble, state: EnsembleState, risk: Array
+) -> tuple[dict[str, Array], PyTree]:
+    """Observables of one trajectory, missing ones of a diverged one; what is carried on."""
     squared = ensemble.region.squared_distance(state.theta)
     radius = jnp.asarray(ensemble.region.radius, squared.dtype)
     record = {"loss": risk, "distance": jnp.sqrt(squared)}
-    record |= ensemble.observer(ensemble.problem, state.theta)
+    observer, carried = ensemble.observer, state.carried
+    if isinstance(observer, CarryingObserver):
+        iterate = Iterate(state.theta, state.memory)
+        observed, carried = observer.observe(ensemble.problem, ensemble.stepper, iterate, carried)
+    else:
+        observed = observer(ensemble.problem, state.theta)
     diverged = state.track.diverged
-    record = {name: jnp.where(diverged, jnp.nan, value) for name, value in record.items()}
-    return record | {"inside": (squared <= radius * radius) & ~diverged}
+
+    def unless_diverged(value: Array) -> Array:
+        missing = jnp.nan if jnp.issubdtype(value.dtype, jnp.floating) else NEVER
+        return jnp.where(diverged, missing, value)
+
+    record = {name: unless_diverged(value) for name, value in (record | observed).items()}
+    return record | {"inside": (squared <= radius * radius) & ~diverged}, carried
 
 
 def as_array(leaf: Any) -> Any:
