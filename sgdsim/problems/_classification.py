@@ -41,6 +41,9 @@ class ClassificationTask(eqx.Module):
     input_bound
         A number :math:`B_x` with :math:`\|x\| \le B_x` for every possible row, known from the
         way inputs are made and not from the rows.
+    exact
+        Whether ``held_out`` is the population itself, each row equally probable, so that means
+        over it have no error.
     """
 
     training: Rows
@@ -48,6 +51,7 @@ class ClassificationTask(eqx.Module):
     held_out: Rows
     ridge: float
     input_bound: float
+    exact: bool = eqx.field(static=True, default=False)
 
     def problem(self, rows: Rows) -> Problem:
         """Penalised cross-entropy on ``rows``."""

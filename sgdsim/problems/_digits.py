@@ -1,7 +1,6 @@
 """Handwritten digits that scikit-learn bundles: real data without a download."""
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from sgdsim.problems._classification import ClassificationTask, Rows
 
@@ -36,6 +35,8 @@ def digits(
     >>> task.training.inputs.shape, task.held_out.inputs.shape
     ((1000, 65), (397, 65))
     """
+    from sklearn.datasets import load_digits  # a second to import, and only needed here
+
     pixels, labels = load_digits(return_X_y=True)
     inputs = np.column_stack([pixels / _PIXEL_MAXIMUM, np.ones(len(pixels))])
     inputs /= np.sqrt(inputs.shape[1])

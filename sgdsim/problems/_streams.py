@@ -4,7 +4,13 @@ import jax
 from jaxtyping import Array, Int, Key
 
 # Trajectories take fold_in(key(seed), point) with small points; these lie far above them.
-_PURPOSES = {"start": 2**31, "convexity": 2**31 + 1, "noise": 2**31 + 2, "probe": 2**31 + 3}
+_PURPOSES = {
+    "start": 2**31,
+    "convexity": 2**31 + 1,
+    "noise": 2**31 + 2,
+    "probe": 2**31 + 3,
+    "sketch": 2**31 + 4,
+}
 
 
 def stream(seed: int | Int[Array, ""], purpose: str) -> Key[Array, ""]:

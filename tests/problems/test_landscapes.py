@@ -170,10 +170,8 @@ def nearest_on_hyperbola(point, a):
     found = []
     for sign in (1.0, -1.0):
         best = grid[np.argmin(square(grid, sign))]
-        local = optimize.minimize_scalar(
-            square, args=(sign,), bounds=(best - 0.01, best + 0.01), options={"xatol": 1e-12}
-        )
-        found.append(local.fun)
+        nearest = optimize.fminbound(square, best - 0.01, best + 0.01, args=(sign,), xtol=1e-12)
+        found.append(square(nearest, sign))
     return np.sqrt(min(found))
 
 
