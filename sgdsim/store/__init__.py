@@ -1,5 +1,11 @@
 """The dataset contract on disk: write a run or the points of a sweep, open, check, export."""
 
+from sgdsim.store._bounds_variables import CHANGES as CHANGES
+from sgdsim.store._edge_variables import (
+    EDGE_OPERATORS as EDGE_OPERATORS,
+    EDGE_REASONS as EDGE_REASONS,
+    EDGE_STATES as EDGE_STATES,
+)
 from sgdsim.store._exits_variables import (
     CONSTANTS as CONSTANTS,
     EVIDENCE as EVIDENCE,
@@ -25,6 +31,7 @@ from sgdsim.store._schema import (
     COORDINATES as COORDINATES,
     DIRECTIONS as DIRECTIONS,
     EIGEN as EIGEN,
+    FIXED_LABELS as FIXED_LABELS,
     GROUPS as GROUPS,
     STATUSES as STATUSES,
     THEORIES as THEORIES,

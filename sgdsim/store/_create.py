@@ -141,7 +141,7 @@ def write_template(
     fixed = {"conventions": CONVENTIONS, "study": study, "precision": template.precision}
     nodes: dict[str, zarr.Group] = {}
     for group in ("/", *GROUPS[study]):
-        specs = coordinates_of(group)
+        specs = coordinates_of(group, study)
         further = [stored_name(spec, swept) for spec in specs if spec.name != spec.dim]
         further += [name for name, axis in swept.items() if name != axis]
         # CF: what is a coordinate without being a dimension is named by this attribute.

@@ -65,7 +65,10 @@ class OpenedStore:
         #: Lengths of all other dimensions.
         self.sizes: dict[str, int] = {}
         for group in ("/", *GROUPS[self.study]):
-            for spec in (*variables_of(group).values(), *coordinates_of(group)):
+            for spec in (
+                *variables_of(group, self.study).values(),
+                *coordinates_of(group, self.study),
+            ):
                 array = self.array(group, spec)
                 # The copy of the metadata does not know what was deleted; a look here is cheap.
                 if (

@@ -134,7 +134,7 @@ class PointStore:
             places = [
                 (group, spec)
                 for group in GROUPS[self._opened.study]
-                for spec in coordinates_of(group)
+                for spec in coordinates_of(group, self._opened.study)
                 if spec.name == name and spec.per_point
             ]
             if not places:
@@ -251,15 +251,15 @@ class PointStore:
 
 
 def _find_spec(group: str, name: str, study: str) -> VariableSpec:
-    specs = variables_of(group)
-    if not specs:
+    if not variables_of(group):
         raise ValueError(f"unknown group {group!r}; the contract has {['/', *_ALL_GROUPS]}.")
+    if group not in ("/", *GROUPS[study]):
+        raise ValueError(f"a {study} run has no group {group!r}.")
+    specs = variables_of(group, study)
     if name not in specs:
         near = difflib.get_close_matches(name, specs, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"group {group!r} has no variable {name!r}.{hint}")
-    if group not in ("/", *GROUPS[study]):
-        raise ValueError(f"a {study} run has no group {group!r}.")
     return specs[name]
 
 

@@ -1,6 +1,8 @@
 """The dataset contract: one table of every variable and coordinate that a run stores."""
 
+from sgdsim.store._bounds_variables import CHANGES, FACTORS
 from sgdsim.store._dynamics_variables import DYNAMICS
+from sgdsim.store._edge_variables import EDGE
 from sgdsim.store._exits_variables import CONSTANTS, EVIDENCE, EXITS, TERMS
 from sgdsim.store._specs import CoordinateSpec, VariableSpec, flag, variables
 from sgdsim.store._stagnation_variables import STAGNATION
@@ -25,6 +27,8 @@ FIXED_LABELS: dict[str, tuple[str, ...]] = {
     "evidence": EVIDENCE,
     "constant": CONSTANTS,
     "term": TERMS,
+    "factor": FACTORS,
+    "change": CHANGES,
 }
 
 COORDINATES: tuple[CoordinateSpec, ...] = (
@@ -53,6 +57,10 @@ COORDINATES: tuple[CoordinateSpec, ...] = (
     CoordinateSpec("direction", "direction", "str", "family of directions"),
     CoordinateSpec("bound", "bound", "str", "name of the bound"),
     CoordinateSpec("kind", "bound", "str", "certificate, expectation or measure"),
+    CoordinateSpec("factor", "factor", "str", "factor of a bound"),
+    CoordinateSpec("ingredient", "ingredient", "str", "what is measured of network and rows"),
+    CoordinateSpec("change", "change", "str", "change of the final network"),
+    CoordinateSpec("expectation", "expectation", "str", "name of the bound on the mean gap"),
     CoordinateSpec("layer", "layer", "int64", "number of the layer, from the input"),
     CoordinateSpec("process", "process", "str", "name of the process"),
     CoordinateSpec(
@@ -60,6 +68,7 @@ COORDINATES: tuple[CoordinateSpec, ...] = (
     ),
     CoordinateSpec("member", "member", "int64", "number of a trajectory whose curvature is probed"),
     CoordinateSpec("rank", "rank", "int64", "rank of a Hessian eigenvalue, the largest is 0"),
+    CoordinateSpec("bucket", "bucket", "int64", "number of a component of a random projection"),
     CoordinateSpec("case", "case", "str", "name of the case"),
     CoordinateSpec("series", "case", "str", "cases that differ in learning rate or width only"),
     CoordinateSpec(
@@ -105,6 +114,7 @@ VARIABLES: tuple[VariableSpec, ...] = (
     *STAGNATION,
     *DYNAMICS,
     *EXITS,
+    *EDGE,
     *_CLAIMS,
 )
 
@@ -113,29 +123,36 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "stagnation": ("trajectory", "stagnation", "curvature", "bounds", "claims"),
     "dynamics": ("dynamics", "claims"),
     "exits": ("exits", "claims"),
+    "bounds": ("trajectory", "bounds", "claims"),
+    "edge": ("edge", "claims"),
 }
 
 
 def variables_in(study: str) -> tuple[VariableSpec, ...]:
     """Specs of every variable of a study, those of the root included."""
-    groups = {"/", *GROUPS[study]}
-    return tuple(spec for spec in VARIABLES if spec.group in groups)
+    return tuple(
+        spec for group in ("/", *GROUPS[study]) for spec in variables_of(group, study).values()
+    )
 
 
 def coordinates_in(study: str) -> tuple[CoordinateSpec, ...]:
     """Coordinates that the groups of a study use."""
-    used = {spec for group in GROUPS[study] for spec in coordinates_of(group)}
+    used = {spec for group in GROUPS[study] for spec in coordinates_of(group, study)}
     return tuple(spec for spec in COORDINATES if spec in used)
 
 
-def variables_of(group: str) -> dict[str, VariableSpec]:
-    """Specs of one group by name; empty for a group that the contract does not know."""
-    return {spec.name: spec for spec in VARIABLES if spec.group == group}
+def variables_of(group: str, study: str | None = None) -> dict[str, VariableSpec]:
+    """Specs of one group by name, in one study or in all; empty for a group that is not known."""
+    return {
+        spec.name: spec
+        for spec in VARIABLES
+        if spec.group == group and (study is None or not spec.studies or study in spec.studies)
+    }
 
 
-def coordinates_of(group: str) -> tuple[CoordinateSpec, ...]:
+def coordinates_of(group: str, study: str | None = None) -> tuple[CoordinateSpec, ...]:
     """Coordinates of the dimensions that the variables of one group use."""
-    dims = {dim for spec in variables_of(group).values() for dim in spec.dims}
+    dims = {dim for spec in variables_of(group, study).values() for dim in spec.dims}
     return tuple(
         spec for spec in COORDINATES if spec.dim in dims and group in (spec.groups or (group,))
     )

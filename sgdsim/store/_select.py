@@ -60,7 +60,7 @@ def select_point(
         data = node.to_dataset(inherit=False).isel(here, drop=True, missing_dims="ignore")
         specs = (*variables_of(group).values(), *coordinates_of(group))
         renamed = {stored_name(spec, swept): spec.name for spec in specs}
-        data = data.rename({old: new for old, new in renamed.items() if old != new})
+        data = data.rename({old: new for old, new in renamed.items() if old != new and old in data})
         data = data.isel(ends, missing_dims="ignore")
         if group in RELABELLED:
             old, new = RELABELLED[group]

@@ -1,6 +1,7 @@
 """What the contract says about one variable or one coordinate."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class VariableSpec:
         Meanings of the values 0, 1, 2, ... of an int8 flag.
     fill
         Value of everything that was not written yet.
+    studies
+        Studies that have the variable, if not all that have its group do.
     """
 
     group: str
@@ -41,6 +44,7 @@ class VariableSpec:
     source: str = ""
     flag_meanings: tuple[str, ...] = ()
     fill: float | int | str = float("nan")
+    studies: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -111,3 +115,8 @@ def flag(
 ) -> VariableSpec:
     """Spec of an int8 flag whose values 0, 1, ... have the given meanings."""
     return VariableSpec(group, name, dims, "int8", long_name, flag_meanings=meanings, fill=fill)
+
+
+def only_in(study: str, specs: Iterable[VariableSpec]) -> tuple[VariableSpec, ...]:
+    """Specs of variables that one study alone has, in a group that several studies have."""
+    return tuple(replace(spec, studies=(study,)) for spec in specs)

@@ -1,7 +1,8 @@
 """The dataset contract: variables of the stagnation study."""
 
-from sgdsim.store._probe_variables import BOUNDS, CURVATURE
-from sgdsim.store._specs import VariableSpec, flag, variables
+from sgdsim.store._bounds_variables import BOUNDS
+from sgdsim.store._curvature_variables import CURVATURE
+from sgdsim.store._specs import VariableSpec, flag, only_in, variables
 
 _THEORY = "stagnation theory after Imaizumi & Schmidt-Hieber (explicit constants, this project)"
 _S2 = "S2: min_{kappa, alpha} log(exp(kappa d_0^2) + k D) - kappa delta^2"
@@ -16,9 +17,57 @@ _TRAJECTORY = (
         ("error_rate", "share of training rows classified wrongly"),
         ("test_error_rate", "share of held-out rows classified wrongly"),
         ("gradient_norm", "norm of the empirical gradient", "1", "|grad L_n(theta)|"),
-        ("distance", "distance from the minimum on the training rows", "1", "|theta - theta*|"),
     ),
-    flag("trajectory", "inside", ("trajectory", "step"), "is the iterate in the stagnation set"),
+    *only_in(
+        "stagnation",
+        (
+            *variables(
+                "trajectory",
+                ("trajectory", "step"),
+                "real",
+                (
+                    "distance",
+                    "distance from the minimum on the training rows",
+                    "1",
+                    "|theta - theta*|",
+                ),
+            ),
+            flag(
+                "trajectory",
+                "inside",
+                ("trajectory", "step"),
+                "is the iterate in the stagnation set",
+            ),
+        ),
+    ),
+    *only_in(
+        "bounds",
+        variables(
+            "trajectory",
+            ("trajectory", "step"),
+            "real",
+            ("distance_from_start", "distance from the initialisation", "1", "|theta - theta_0|"),
+            ("gradient_square", "squared norm of the full gradient", "1", "|grad L_n|^2"),
+            (
+                "covariance_trace",
+                "spread of the gradients of the rows",
+                "1",
+                "tr C_n = (1/n) sum_i |g_i - grad L_n|^2",
+            ),
+            (
+                "deviation",
+                "squared distance of the full gradient from that of the population",
+                "1",
+                "|grad L_n - grad L|^2",
+            ),
+            (
+                "pair_square",
+                "squared difference of the gradients of a row and its ghost, mean over rows",
+                "1",
+                "(1/n) sum_i |g_i - g_i'|^2",
+            ),
+        ),
+    ),
     flag(
         "trajectory",
         "status",

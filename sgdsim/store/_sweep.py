@@ -91,7 +91,7 @@ def _reserved(swept: Collection[str], study: str) -> set[str]:
     dims |= {dim for spec in variables_in(study) for dim in spec.dims}
     names = set(dims) | set(variables_of("/")) | set(GROUPS[study])
     for group in GROUPS[study]:
-        specs = (*variables_of(group).values(), *coordinates_of(group))
+        specs = (*variables_of(group, study).values(), *coordinates_of(group, study))
         names |= {stored_name(spec, swept) for spec in specs}
     return names
 

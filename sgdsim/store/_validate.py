@@ -123,7 +123,7 @@ def _contract(
         for name, array in axes.items():
             dtype = "str" if _is_text(array) else str(array.dtype)
             yield f"{group}/{name}".lstrip("/"), _Expected(dimensions(array), dtype, {}, False)
-        for spec in coordinates_of(group):
+        for spec in coordinates_of(group, study):
             dims = (*(sweep if spec.per_point else ()), spec.dim)
             expected = _Expected(dims, spec.dtype, spec.attributes(), spec.per_point)
             yield f"{group}/{stored_name(spec, axes)}", expected

@@ -5,7 +5,17 @@ import re
 import numpy as np
 import pytest
 
-from sgdsim.store import COORDINATES, GROUPS, VARIABLES, coordinates_of, variables_of
+from sgdsim.bounds import FACTORS
+from sgdsim.store import (
+    COORDINATES,
+    FIXED_LABELS,
+    GROUPS,
+    VARIABLES,
+    coordinates_in,
+    coordinates_of,
+    variables_in,
+    variables_of,
+)
 
 TRAJECTORY_PROBE = ("trajectory", "probe")
 CONVEXITY = ("condition", "shell")
@@ -30,7 +40,8 @@ CONTRACT = {
     "/": {(): "status details"},
     "trajectory": {
         ("trajectory", "step"): (
-            "loss test_risk error_rate test_error_rate gradient_norm distance inside"
+            "loss test_risk error_rate test_error_rate gradient_norm distance inside "
+            "distance_from_start gradient_square covariance_trace deviation pair_square"
         ),
         ("trajectory",): "status diverged_step",
     },
@@ -89,9 +100,18 @@ CONTRACT = {
         ),
         ("bound",): "holds_with_probability",
         ("bound", "term"): "log_gap_term",
-        TRAJECTORY_PROBE: "zero_one_gap zero_one_gap_stderr",
-        LAYER: "spectral_norm_low spectral_norm_high frobenius_norm distance_from_reference",
+        TRAJECTORY_PROBE: "zero_one_gap zero_one_gap_stderr reached",
+        LAYER: (
+            "spectral_norm_low spectral_norm_high frobenius_norm distance_from_reference "
+            "distance_from_start"
+        ),
         (): "certificate_radius margin",
+        (*BOUND, "factor"): "log_factor",
+        (*TRAJECTORY_PROBE, "ingredient"): "measured",
+        ("trajectory",): "stopped_step",
+        ("trajectory", "bound", "change"): "log_ratio_after",
+        ("probe", "expectation"): "expected_gap_bound expected_gap_bound_stderr",
+        ("probe",): "mean_gap mean_gap_stderr",
     },
     "dynamics": {
         ("process", "trajectory", "step"): "loss gradient_norm test_error_rate",
@@ -129,6 +149,29 @@ CONTRACT = {
         ("case", "shell"): "shell_radius",
         ("case", "condition", "shell"): "convexity_ratio_minimum convexity_violation_fraction_high",
     },
+    "edge": {
+        ("process", "trajectory", "step"): (
+            "loss gradient_norm test_error_rate test_loss sharpness sharpness_residual "
+            "sharpness_error midpoint_sharpness preconditioned_sharpness batch_sharpness "
+            "batch_sharpness_stderr gradient_noise_interaction "
+            "gradient_noise_interaction_stderr hessian_trace hessian_trace_stderr "
+            "smallest_eigenvalue smallest_residual gauss_newton_sharpness "
+            "critical_sharpness critical_sharpness_low critical_sharpness_high "
+            "sharpening sharpening_slope gradient_alignment noise_alignment noise_cosine "
+            "noise_cosine_stderr predicted_loss threshold products batches state "
+            "distance distance_stderr"
+        ),
+        ("process", "trajectory", "step", "rank"): "hessian_eigenvalue hessian_residual",
+        ("process", "trajectory", "step", "bucket"): "sketch",
+        ("process", "step"): "time step_size",
+        ("process", "trajectory"): (
+            "status final_state reason diverged_step entry_step entry_low entry_high "
+            "break_even_step break_even_sharpness late_ratio late_ratio_stderr "
+            "late_raw_ratio late_batch_ratio late_batch_ratio_stderr maximum_ratio "
+            "late_loss"
+        ),
+        ("process",): "operator",
+    },
     "claims": {("claim",): "measured expected_low expected_high holds"},
 }
 FLAGS = {
@@ -141,8 +184,18 @@ FLAGS = {
     "sde_valid",
     "delta_star_bounded",
     "positive",
+    "reached",
+    "state",
+    "final_state",
+    "reason",
+    "operator",
 }
 INTEGERS = {
+    "entry_low",
+    "entry_high",
+    "break_even_step",
+    "products",
+    "batches",
     "entry_step",
     "exit_step",
     "switch_step",
@@ -158,6 +211,7 @@ INTEGERS = {
     "basin",
     "basins",
     "parameters",
+    "stopped_step",
 }
 REAL = {
     "loss",
@@ -167,6 +221,10 @@ REAL = {
     "gradient_norm",
     "distance",
     "position",
+    "gradient_square",
+    "covariance_trace",
+    "deviation",
+    "pair_square",
 }
 
 
@@ -191,8 +249,28 @@ def test_every_variable_is_described(spec):
         assert spec.dtype == "str"
         return
     expected = "int8" if spec.name in FLAGS else "int32" if spec.name in INTEGERS else "float64"
-    assert spec.dtype == ("real" if spec.name in REAL else expected)
+    real = spec.name in REAL or spec.path == "trajectory/distance_from_start"
+    if spec.group == "edge":  # which also holds runs made elsewhere, of any precision
+        real, expected = False, "float32" if spec.name == "sketch" else expected
+    assert spec.dtype == ("real" if real else expected)
     assert bool(spec.flag_meanings) == (spec.name in FLAGS)
+
+
+def test_some_variables_belong_to_one_study_alone():
+    """Both studies have the groups ``trajectory`` and ``bounds``, not all variables of them."""
+    of_stagnation, of_bounds = (
+        {spec.path for spec in variables_in(study)} for study in ("stagnation", "bounds")
+    )
+    assert {"trajectory/distance", "bounds/log_gap_term"} <= of_stagnation - of_bounds
+    assert {"trajectory/distance_from_start", "bounds/log_factor"} <= of_bounds - of_stagnation
+    assert {"trajectory/loss", "bounds/value"} <= of_bounds & of_stagnation
+    dims = {study: {spec.dim for spec in coordinates_in(study)} for study in GROUPS}
+    assert "factor" in dims["bounds"] - dims["stagnation"]
+    assert "term" in dims["stagnation"] - dims["bounds"]
+
+
+def test_factors_are_those_of_the_bounds():
+    assert FIXED_LABELS["factor"] == FACTORS
 
 
 def test_coordinates_cover_every_dimension_of_every_group():

@@ -1,8 +1,6 @@
-"""The dataset contract: what the stagnation study measures at probes, curvature and bounds."""
+"""The dataset contract: the curvature that the stagnation study measures at probes."""
 
-from sgdsim.store._specs import flag, variables
-
-_THEORY = "stagnation theory after Imaizumi & Schmidt-Hieber (explicit constants, this project)"
+from sgdsim.store._specs import variables
 
 #: Variables of the group ``curvature``.
 CURVATURE = (
@@ -93,71 +91,4 @@ CURVATURE = (
         ("hessian_noise_angle", "largest principal angle between them, in radians"),
     ),
     *variables("curvature", (), "int32", ("parameters", "number of parameters", "1", "p")),
-)
-
-#: Variables of the group ``bounds``.
-BOUNDS = (
-    *variables(
-        "bounds",
-        ("trajectory", "probe", "bound"),
-        "float64",
-        ("value", "value of the bound or measure"),
-        ("log_value", "logarithm of the value", "nat", "log value"),
-        ("generalization_gap", "measured gap in the loss of the bound", "1", "L - L_n"),
-        ("generalization_gap_stderr", "standard error of the measured gap"),
-        ("tightness", "value over measured gap", "1", "value / gap"),
-    ),
-    flag(
-        "bounds",
-        "assumption_violated",
-        ("trajectory", "probe", "bound"),
-        "is an assumption of the bound violated (then value is NaN)",
-    ),
-    flag(
-        "bounds",
-        "vacuous",
-        ("trajectory", "probe", "bound"),
-        "is the value larger than the range of the loss",
-    ),
-    *variables(
-        "bounds",
-        ("bound",),
-        "float64",
-        ("holds_with_probability", "probability with which the certificate holds"),
-    ),
-    *variables(
-        "bounds",
-        ("bound", "term"),
-        "float64",
-        (
-            "log_gap_term",
-            "log of a term of G1, G2 or G3 at the certificate radius",
-            "nat",
-            "",
-            _THEORY,
-        ),
-    ),
-    *variables(
-        "bounds",
-        ("trajectory", "probe"),
-        "float64",
-        ("zero_one_gap", "measured gap of the error rate"),
-        ("zero_one_gap_stderr", "standard error of that gap"),
-    ),
-    *variables(
-        "bounds",
-        ("trajectory", "probe", "layer"),
-        "float64",
-        ("spectral_norm_low", "lower limit of the spectral norm of the layer"),
-        ("spectral_norm_high", "upper limit of the spectral norm of the layer"),
-        ("frobenius_norm", "Frobenius norm of the layer"),
-        ("distance_from_reference", "Frobenius distance of the layer from the reference minimum"),
-    ),
-    *variables(
-        "bounds",
-        (),
-        "float64",
-        ("certificate_radius", "radius around the reference minimum that the certificates cover"),
-        ("margin", "margin gamma at which the ramp loss reaches zero"),
-    ),
 )
