@@ -1,13 +1,30 @@
 """Scenarios: what a run is, as checked, immutable data; nothing here imports JAX."""
 
+from sgdsim.scenario._bounds import (
+    BoundsClaim as BoundsClaim,
+    BoundsScenario as BoundsScenario,
+    Measuring as Measuring,
+    Training as Training,
+)
 from sgdsim.scenario._catalogue import (
     scenario_names as scenario_names,
     scenario_root as scenario_root,
 )
+from sgdsim.scenario._classification import (
+    DIGITS_ROWS as DIGITS_ROWS,
+    Classification as Classification,
+    Digits as Digits,
+    Hypercube as Hypercube,
+    Mlp as Mlp,
+    Model as Model,
+    Softmax as Softmax,
+)
 from sgdsim.scenario._dynamics import (
     Adam as Adam,
     AdamSde as AdamSde,
+    CentralFlow as CentralFlow,
     Dynamics as Dynamics,
+    EdgeFlow as EdgeFlow,
     GaussianSgd as GaussianSgd,
     Gd as Gd,
     GradientFlow as GradientFlow,
@@ -22,6 +39,14 @@ from sgdsim.scenario._dynamics import (
     Sgld as Sgld,
     Svag as Svag,
     UnderdampedSde as UnderdampedSde,
+)
+from sgdsim.scenario._edge import (
+    Curvature as Curvature,
+    Detector as Detector,
+    EdgeClaim as EdgeClaim,
+    EdgeProcess as EdgeProcess,
+    EdgeScenario as EdgeScenario,
+    Fork as Fork,
 )
 from sgdsim.scenario._exits import (
     Case as Case,
@@ -39,8 +64,10 @@ from sgdsim.scenario._known_problem import (
 )
 from sgdsim.scenario._landscape import (
     AnalyticLandscape as AnalyticLandscape,
+    DeepLinear as DeepLinear,
     DoubleWell as DoubleWell,
     Hyperbola as Hyperbola,
+    LipschitzProduct as LipschitzProduct,
     PeriodicWells as PeriodicWells,
     Quadratic as Quadratic,
     Ripples as Ripples,
@@ -77,16 +104,8 @@ from sgdsim.scenario._noise import (
     StudentNoise as StudentNoise,
 )
 from sgdsim.scenario._problem import (
-    Classification as Classification,
-    Digits as Digits,
     Landscape as Landscape,
-    Mlp as Mlp,
-    Model as Model,
-    PointStart as PointStart,
     Problem as Problem,
-    RandomStart as RandomStart,
-    Softmax as Softmax,
-    Start as Start,
 )
 from sgdsim.scenario._processes import (
     DynamicsClaim as DynamicsClaim,
@@ -95,7 +114,11 @@ from sgdsim.scenario._processes import (
     Process as Process,
     Validity as Validity,
 )
-from sgdsim.scenario._quantities import KNOWN_QUANTITIES as KNOWN_QUANTITIES
+from sgdsim.scenario._quantities import (
+    KNOWN_QUANTITIES as KNOWN_QUANTITIES,
+    QUANTITIES_OF_A_SWEEP as QUANTITIES_OF_A_SWEEP,
+    QUANTITIES_OF_ONE_BOUND as QUANTITIES_OF_ONE_BOUND,
+)
 from sgdsim.scenario._regions import (
     BallRegion as BallRegion,
     EllipsoidRegion as EllipsoidRegion,
@@ -105,6 +128,14 @@ from sgdsim.scenario._regions import (
     SublevelRegion as SublevelRegion,
     TubeRegion as TubeRegion,
     WellsRegion as WellsRegion,
+)
+from sgdsim.scenario._regression import (
+    BiasedMlp as BiasedMlp,
+    Chebyshev as Chebyshev,
+    DigitTargets as DigitTargets,
+    NoisySigns as NoisySigns,
+    Regression as Regression,
+    RegressionData as RegressionData,
 )
 from sgdsim.scenario._render import (
     scenario_schema as scenario_schema,
@@ -123,6 +154,11 @@ from sgdsim.scenario._stagnation import (
     Stagnation as Stagnation,
     StagnationClaim as StagnationClaim,
     StagnationScenario as StagnationScenario,
+)
+from sgdsim.scenario._start import (
+    PointStart as PointStart,
+    RandomStart as RandomStart,
+    Start as Start,
 )
 from sgdsim.scenario._sweep import (
     point_label as point_label,

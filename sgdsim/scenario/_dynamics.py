@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from sgdsim.scenario._fields import (
+    LARGEST_INTEGER,
     BatchSize,
     Count,
     Fraction,
@@ -19,9 +20,10 @@ from sgdsim.scenario._modifiers import Projection, Schedule
 from sgdsim.scenario._noise import MinibatchNoise, Noise
 
 _KIND = (
-    "Which dynamics: gd and gradient_flow (no noise); sgd, svag, sgld, label_noise_sgd "
-    "(minibatches); gaussian_sgd (Gaussian gradient noise); heavy_ball, nesterov, rmsprop, adam, "
-    "sam; sde, underdamped_sde, rmsprop_sde, adam_sde (continuous-time Ito equations)."
+    "Which dynamics: gd, gradient_flow, central_flow and edge_flow (no noise); sgd, svag, sgld, "
+    "label_noise_sgd (minibatches); gaussian_sgd (Gaussian gradient noise); heavy_ball, nesterov, "
+    "rmsprop, adam, sam; sde, underdamped_sde, rmsprop_sde, adam_sde (continuous-time Ito "
+    "equations)."
 )
 _BATCH = "Rows of a minibatch."
 _NOISE_BATCH = (
@@ -85,6 +87,12 @@ class _Dynamics(Table):
             return noise.from_rows
         return getattr(self, "batch_size", None) is not None
 
+    @property
+    def repeats_rows(self) -> bool:
+        """Whether a batch, or the one whose noise this is, may hold the same row twice."""
+        noise = getattr(self, "noise", None) or self  # Gaussian noise says itself how
+        return getattr(noise, "replacement", True)
+
 
 class Gd(_Dynamics):
     """Gradient descent: ``theta' = theta - eta grad L_n(theta)``."""
@@ -104,6 +112,35 @@ class GradientFlow(_Dynamics):
     solver: FlowSolver = Field(default="tsit5", description="Solver of diffrax.")
     rtol: Positive = Field(default=1e-5, description="Relative tolerance of an adaptive step.")
     atol: Positive = Field(default=1e-8, description="Absolute tolerance of an adaptive step.")
+
+
+class CentralFlow(_Dynamics):
+    """Central flow: the time-averaged path of gradient descent at the edge of stability."""
+
+    kind: Literal["central_flow"] = Field(description=_KIND)
+    substeps: int = Field(default=2, ge=2, le=LARGEST_INTEGER, description=_SUBSTEPS)
+    max_critical: int = Field(
+        default=3,
+        ge=1,
+        le=10,
+        description="Largest Hessian eigenvalues that are followed and held at the edge 2/eta; "
+        "those that come after them are not held.",
+    )
+    tolerance: Positive = Field(
+        default=1e-6,
+        description="Relative error of the eigenvalues, where a search ends; that of the "
+        "eigenvectors is its root.",
+    )
+
+
+class EdgeFlow(_Dynamics):
+    """Edge flow: centre, direction and amplitude of gradient descent at the edge of stability."""
+
+    kind: Literal["edge_flow"] = Field(description=_KIND)
+    substeps: int = Field(default=4, ge=2, le=LARGEST_INTEGER, description=_SUBSTEPS)
+    amplitude: Positive = Field(
+        default=1e-3, description="First and smallest amplitude of the oscillation."
+    )
 
 
 class Sgd(_Dynamics):
@@ -320,6 +357,8 @@ class Sam(_Optimizer):
 Dynamics = Annotated[
     Gd
     | GradientFlow
+    | CentralFlow
+    | EdgeFlow
     | Sgd
     | GaussianSgd
     | Sde

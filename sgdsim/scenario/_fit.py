@@ -1,13 +1,15 @@
 """Which dynamics fit which problem: what needs rows, what needs matrices, how many there are."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sgdsim.scenario._dynamics import Dynamics
+from sgdsim.scenario._classification import Classification
+from sgdsim.scenario._dynamics import CentralFlow, Dynamics, EdgeFlow
 from sgdsim.scenario._fields import mistake
 from sgdsim.scenario._known_problem import CaseProblem, ManyMinima
 from sgdsim.scenario._modifiers import SpectralProjection
 from sgdsim.scenario._noise import ConstantNoise, HessianAlignedNoise, Noise
-from sgdsim.scenario._problem import Classification, Landscape, Problem
+from sgdsim.scenario._problem import Landscape, Problem
+from sgdsim.scenario._regression import Regression
 
 
 class Misfit(NamedTuple):
@@ -27,12 +29,16 @@ def misfit(dynamics: Dynamics, problem: Problem | CaseProblem) -> Misfit | None:
     problem
         What is minimised.
     """
+    if isinstance(dynamics, CentralFlow | EdgeFlow) and dynamics.weight_decay:
+        text = "a flow at the edge knows no decoupled decay; leave it out, or take problem.ridge"
+        return Misfit(text, ("weight_decay",))
     if isinstance(problem, Landscape):
         return _on_landscape(dynamics, problem.landscape.dimension)
     if isinstance(problem, ManyMinima):
         return _on_landscape(dynamics, 1)
-    if isinstance(problem, Classification):
-        return _on_data(dynamics, problem.data.training, "problem.data.training", "cross_entropy")
+    if isinstance(problem, Classification | Regression):
+        loss = "cross_entropy" if isinstance(problem, Classification) else "mse"
+        return _on_data(dynamics, problem.data.training, "problem.data.training", loss)
     return _on_data(dynamics, problem.samples, "problem.samples", "mse")
 
 
@@ -84,6 +90,23 @@ def _gaussian_noise(dynamics: Dynamics) -> tuple[Noise | None, tuple[str, ...]]:
     if noise is not None and noise.kind in ("student", "stable"):
         return noise.base, (*at, "base")
     return noise, at
+
+
+def with_data(problem: Any, why: str) -> Any:
+    """Give back the values of a problem table, unless it is a landscape, which has no data.
+
+    Raises
+    ------
+    pydantic_core.PydanticCustomError
+        If it is one; ``why`` says why data are needed.
+    """
+    if isinstance(problem, dict) and problem.get("kind") == "landscape":
+        raise mistake(
+            f"should be classification, because {why}; a landscape belongs to "
+            "study = \"dynamics\" (got 'landscape')",
+            at=("kind",),
+        )
+    return problem
 
 
 def fitting(dynamics: Dynamics, problem: Problem | CaseProblem | None) -> Dynamics:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from sgdsim.scenario._fields import Count, Positive, Seed, Siblings, Table, Widths, mistake
+from sgdsim.scenario._landscape import AnalyticLandscape, DeepLinear, LipschitzProduct
 from sgdsim.scenario._problem import Landscape
 
 _KIND = (
@@ -12,6 +13,21 @@ _KIND = (
     "teacher_student or many_minima."
 )
 _LabelNoise = Annotated[float, Field(ge=0)]
+
+
+class CaseLandscape(Landscape):
+    """A risk that is given by a formula, with sets around its minima that exits are known of."""
+
+    @field_validator("landscape")
+    @classmethod
+    def _exits_are_known(cls, landscape: AnalyticLandscape) -> AnalyticLandscape:
+        if isinstance(landscape, DeepLinear | LipschitzProduct):
+            raise mistake(
+                "exits from sets around its minima are not known; take another landscape, or "
+                f'study = "dynamics" (got {landscape.kind!r})',
+                at=("kind",),
+            )
+        return landscape
 
 
 class LinearRegression(Table):
@@ -88,5 +104,5 @@ class ManyMinima(Table):
 
 
 CaseProblem = Annotated[
-    Landscape | LinearRegression | TeacherStudent | ManyMinima, Field(discriminator="kind")
+    CaseLandscape | LinearRegression | TeacherStudent | ManyMinima, Field(discriminator="kind")
 ]

@@ -1,14 +1,15 @@
 """Analytic landscapes: the ``landscape`` table of a problem."""
 
+import itertools
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from sgdsim.scenario._fields import Count, Numbers, Positive, Siblings, Table, mistake
+from sgdsim.scenario._fields import Count, Numbers, Positive, Siblings, Table, Widths, mistake
 
 _KIND = (
-    "Which landscape: quadratic, sphere, hyperbola, double_well, periodic_wells, two_wells or "
-    "ripples."
+    "Which landscape: quadratic, sphere, hyperbola, double_well, periodic_wells, two_wells, "
+    "ripples, deep_linear or lipschitz_product."
 )
 #: Ratio of widths from which the coordinate that is stretched in `two_wells` would turn back.
 _LARGEST_RATIO = (1 + 2**0.5) ** 2
@@ -137,7 +138,49 @@ class Ripples(Table):
     dimension: Count = Field(default=1, description="Number of parameters.")
 
 
+class DeepLinear(Table):
+    """Linear network with one input and one output: ``(W_D ... W_1 - target)^2 / 2``."""
+
+    kind: Literal["deep_linear"] = Field(description=_KIND)
+    target: float = Field(description="Product of the weight matrices at the minima.")
+    hidden: Widths = Field(
+        description="Widths of the hidden layers; [1, 1, 1] is the product of four parameters."
+    )
+
+    @property
+    def dimension(self) -> int:
+        """Number of parameters."""
+        return sum(rows * cols for cols, rows in itertools.pairwise((1, *self.hidden, 1)))
+
+
+class LipschitzProduct(Table):
+    """Lipschitz loss of a product of two parameters, minimal on both axes: ``l(w1 w2)``."""
+
+    kind: Literal["lipschitz_product"] = Field(description=_KIND)
+    loss: Literal["square_root", "log_cosh"] = Field(
+        default="square_root",
+        description="Convex, even function l: square_root, sqrt(1 + s^2) - 1, or log_cosh, "
+        "log(cosh(s)).",
+    )
+    slope: Positive = Field(
+        default=1.0, description="Factor of l, its largest slope and its curvature at zero."
+    )
+
+    @property
+    def dimension(self) -> int:
+        """Number of parameters."""
+        return 2
+
+
 AnalyticLandscape = Annotated[
-    Quadratic | Sphere | Hyperbola | DoubleWell | PeriodicWells | TwoWells | Ripples,
+    Quadratic
+    | Sphere
+    | Hyperbola
+    | DoubleWell
+    | PeriodicWells
+    | TwoWells
+    | Ripples
+    | DeepLinear
+    | LipschitzProduct,
     Field(discriminator="kind"),
 ]

@@ -6,11 +6,11 @@ from pydantic import Field, field_validator
 
 from sgdsim.scenario._dynamics import Dynamics
 from sgdsim.scenario._fields import Count, Positive, Seed, Siblings, Table, Text, mistake
-from sgdsim.scenario._fit import misfit
-from sgdsim.scenario._problem import Landscape, PointStart, Problem, Start
+from sgdsim.scenario._problem import Landscape, Problem
 from sgdsim.scenario._quantities import DynamicsQuantity, QuantityOfTwo
-from sgdsim.scenario._report import unknown
 from sgdsim.scenario._schema import Claim, Scenario
+from sgdsim.scenario._side_by_side import checked_names, checked_processes
+from sgdsim.scenario._start import PointStart, Start, fitting_start, one_start
 
 
 class Process(Table):
@@ -66,17 +66,7 @@ class DynamicsClaim(Claim):
     def _as_many_as_the_quantity_has(
         cls, processes: tuple[str, ...], info: Siblings
     ) -> tuple[str, ...]:
-        quantity = info.data.get("quantity")
-        if quantity is None:  # it is wrong itself, and reported as such
-            return processes
-        number = 2 if quantity in get_args(QuantityOfTwo) else 1
-        given = list(processes)
-        if len(given) != number:
-            wanted = "two processes" if number == 2 else "one process"
-            raise mistake(f"should name {wanted}, because {quantity} is of {number} (got {given})")
-        if len(set(given)) < number:
-            raise mistake(f"should name two different processes (got {given})")
-        return processes
+        return checked_names(processes, info, get_args(QuantityOfTwo))
 
 
 class DynamicsScenario(Scenario):
@@ -115,56 +105,13 @@ class DynamicsScenario(Scenario):
     @field_validator("start")
     @classmethod
     def _start_fits(cls, start: Start, info: Siblings) -> Start:
-        problem = info.data.get("problem")
-        if problem is None:
-            return start
-        if not isinstance(problem, Landscape):
-            if isinstance(start, PointStart):
-                raise mistake(
-                    "a point is for a landscape; a network has too many weights to list, take "
-                    "random (got 'point')",
-                    at=("kind",),
-                )
-            return start
-        if not isinstance(start, PointStart):
-            raise mistake(
-                "random weights are for a network; a landscape starts at a point, for example "
-                "start = {kind = \"point\", theta = [0.5]} (got 'random')",
-                at=("kind",),
-            )
-        dimension, given = problem.landscape.dimension, len(start.theta)
-        if given != dimension:
-            raise mistake(
-                f"should have {dimension} coordinates, as many as problem.landscape has parameters "
-                f"(got {given})",
-                at=("theta",),
-            )
-        return start
+        return one_start(fitting_start(start, info.data.get("problem")))
 
     @field_validator("process")
     @classmethod
     def _processes_fit(cls, process: tuple[Process, ...], info: Siblings) -> tuple[Process, ...]:
-        if not process:
-            raise mistake("should have at least one entry (got [])")
-        names = [one.name for one in process]
-        for index, one in enumerate(process):
-            if one.name in names[:index]:
-                raise mistake(
-                    f"should be unique, but process {names.index(one.name)} is named so too "
-                    f"(got {one.name!r})",
-                    at=(index, "name"),
-                )
-            problem = info.data.get("problem")
-            wrong = None if problem is None else misfit(one.dynamics, problem)
-            if wrong is not None:
-                raise mistake(wrong.text, at=(index, "dynamics", *wrong.at))
-        # Claims are checked before processes are, and so a wrong name is found only here.
-        for index, claim in enumerate(info.data.get("claim", ())):
-            for number, name in enumerate(claim.processes):
-                if name not in names:
-                    at = ("..", "claim", index, "processes", number)
-                    raise mistake(unknown("process", name, names), at=at)
-        return process
+        claims = info.data.get("claim", ())
+        return checked_processes(process, info.data.get("problem"), claims)
 
     @field_validator("escape")
     @classmethod
@@ -181,14 +128,14 @@ class DynamicsScenario(Scenario):
             return escape
         if problem is not None and not isinstance(problem, Landscape):
             raise mistake("escapes are watched on a landscape only; leave the table out")
-        if not isinstance(start, PointStart):
-            return escape
-        if escape.coordinate >= len(start.theta):
+        if problem is not None and escape.coordinate >= problem.landscape.dimension:
             raise mistake(
-                f"should be less than {len(start.theta)}, the number of parameters "
+                f"should be less than {problem.landscape.dimension}, the number of parameters "
                 f"(got {escape.coordinate})",
                 at=("coordinate",),
             )
+        if not isinstance(start, PointStart) or escape.coordinate >= len(start.theta):
+            return escape  # the start is random, or wrong and reported as such
         begin = start.theta[escape.coordinate]
         if begin > escape.level:
             raise mistake(

@@ -5,7 +5,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from sgdsim.scenario._dynamics import Dynamics, GaussianSgd, Gd, GradientFlow, Sde, Sgd
+from sgdsim.scenario._classification import Classification, Mlp, Softmax
+from sgdsim.scenario._dynamics import (
+    CentralFlow,
+    Dynamics,
+    EdgeFlow,
+    GaussianSgd,
+    Gd,
+    GradientFlow,
+    Sde,
+    Sgd,
+)
 from sgdsim.scenario._fields import (
     LARGEST_INTEGER,
     Count,
@@ -17,9 +27,8 @@ from sgdsim.scenario._fields import (
     Table,
     mistake,
 )
-from sgdsim.scenario._fit import fitting
+from sgdsim.scenario._fit import fitting, with_data
 from sgdsim.scenario._noise import IsotropicNoise, MinibatchNoise
-from sgdsim.scenario._problem import Classification, Mlp, Softmax
 from sgdsim.scenario._quantities import StagnationQuantity
 from sgdsim.scenario._schema import Claim, Scenario
 
@@ -148,13 +157,7 @@ class StagnationScenario(Scenario):
     @field_validator("problem", mode="before")
     @classmethod
     def _has_data(cls, problem: Any) -> Any:
-        if isinstance(problem, dict) and problem.get("kind") == "landscape":
-            raise mistake(
-                "should be classification, because certificates need data; a landscape belongs to "
-                "study = \"dynamics\" (got 'landscape')",
-                at=("kind",),
-            )
-        return problem
+        return with_data(problem, "certificates need data")
 
     @field_validator("dynamics")
     @classmethod
@@ -175,7 +178,7 @@ class StagnationScenario(Scenario):
 
 def _why_no_radius(problem: Classification, dynamics: Dynamics) -> str:
     """Say why the asymptotic formula of the radius does not apply; empty if it does."""
-    if isinstance(dynamics, Gd | GradientFlow):
+    if isinstance(dynamics, Gd | GradientFlow | CentralFlow | EdgeFlow):
         return "gradient descent has no noise"
     if not isinstance(dynamics, Sgd | GaussianSgd | Sde):
         return f"there is no formula for {dynamics.kind}"

@@ -66,8 +66,9 @@ source = "s"
 
 
 KINDS = (
-    "Known: gd, gradient_flow, sgd, gaussian_sgd, sde, svag, sgld, label_noise_sgd, heavy_ball, "
-    "nesterov, rmsprop, adam, sam, underdamped_sde, rmsprop_sde, adam_sde."
+    "Known: gd, gradient_flow, central_flow, edge_flow, sgd, gaussian_sgd, sde, svag, sgld, "
+    "label_noise_sgd, heavy_ball, nesterov, rmsprop, adam, sam, underdamped_sde, rmsprop_sde, "
+    "adam_sde."
 )
 # Settings on top of `stagnation`, and the line that tells what is wrong with them.
 SETTINGS = {
@@ -102,8 +103,8 @@ SETTINGS = {
     "problem.kind=landscape": "problem.kind: should be classification, because certificates need "
     "data; a landscape belongs to study = \"dynamics\" (got 'landscape').",
     "study=dynamic": "study: unknown study 'dynamic'. Did you mean 'dynamics'? "
-    "Known: dynamics, exits, stagnation.",
-    "study=3": "study: unknown study 3. Known: dynamics, exits, stagnation.",
+    "Known: bounds, dynamics, edge, exits, stagnation.",
+    "study=3": "study: unknown study 3. Known: bounds, dynamics, edge, exits, stagnation.",
     "compute.precision=float46": "compute.precision: unknown value 'float46'. "
     "Did you mean 'float64'? Known: float32, float64.",
     "compute.devices=0": 'compute.devices: should be "auto" or an integer of at least 1 (got 0).',

@@ -186,6 +186,8 @@ def test_refused_on_a_landscape(on_landscape: str, setting: str, expected: str) 
     [
         "{kind='gd'}",
         "{kind='gradient_flow'}",
+        "{kind='central_flow'}",
+        "{kind='edge_flow'}",
         "{kind='sgld', inverse_temperature=2}",
         "{kind='adam', noise={kind='isotropic', variance=1}}",
         # A batch size that nothing uses does no harm: it is inherited when the noise is changed.
@@ -223,8 +225,9 @@ def test_mistakes_are_reported_with_their_line(side_by_side: str, write: Write) 
     assert message(write("bad.toml", text)) == (
         "bad.toml: 2 problem(s)\n"
         "  line  25  process.0.dynamics.kind: unknown kind 'sgdd'. Did you mean 'sgd'? Known: gd, "
-        "gradient_flow, sgd, gaussian_sgd, sde, svag, sgld, label_noise_sgd, heavy_ball, "
-        "nesterov, rmsprop, adam, sam, underdamped_sde, rmsprop_sde, adam_sde.\n"
+        "gradient_flow, central_flow, edge_flow, sgd, gaussian_sgd, sde, svag, sgld, "
+        "label_noise_sgd, heavy_ball, nesterov, rmsprop, adam, sam, underdamped_sde, rmsprop_sde, "
+        "adam_sde.\n"
         "  line  34  process.1.dynamics.substep: unknown key. Did you mean 'substeps'?"
     )
 

@@ -11,7 +11,10 @@ from hypothesis import assume, given, settings, strategies as st
 
 from sgdsim.scenario import (
     KNOWN_QUANTITIES,
+    QUANTITIES_OF_ONE_BOUND,
+    BoundsScenario,
     DynamicsScenario,
+    EdgeScenario,
     ExitsScenario,
     Scenario,
     StagnationScenario,
@@ -77,12 +80,11 @@ modifiers = {
 momenta = {"momentum": fractions}
 averages = {"b1": fractions, "b2": fractions, "epsilon": positive}
 mean_square = {"decay": fractions, "epsilon": positive}
-models = st.just({"kind": "softmax"}) | st.fixed_dictionaries(
-    {
-        "kind": st.just("mlp"),
-        "hidden": st.lists(counts, min_size=1, max_size=3),
-        "activation": st.sampled_from(["tanh", "relu"]),
-    }
+activations = st.sampled_from(["tanh", "relu"])
+models = (
+    table("softmax")
+    | table("mlp", hidden=st.lists(counts, min_size=1, max_size=3), activation=activations)
+    | table("mlp", width=counts, depth=st.integers(1, 9), activation=activations)
 )
 
 
@@ -95,9 +97,12 @@ def any_dynamics(rows: int) -> Any:
     equation = {**modifiers, **noise}
     optimizer = {**drawn, **noise}
     steps = batch | {"substeps": counts}
+    at_the_edge = {key: modifiers[key] for key in ("schedule", "projection")}
     return (
         table("gd", modifiers, **eta)
         | table("gradient_flow", {**modifiers, "order": st.sampled_from([1, 2])}, **eta)
+        | table("central_flow", at_the_edge, **eta, max_critical=st.integers(1, 10))
+        | table("edge_flow", at_the_edge, **eta, amplitude=positive)
         | table("sgd", drawn, **batch)
         | table("gaussian_sgd", equation, **batch)
         | table("sde", {**equation, "ito_correction": st.booleans()}, **steps)
@@ -146,6 +151,8 @@ def claims(
         number = 3 if several else 2 if quantity.startswith("exit_rate_ratio") else 1
         assume(len(cases) >= number)
         claim["cases"] = draw(st.permutations(cases))[:number]
+    if quantity in QUANTITIES_OF_ONE_BOUND:
+        claim["bound"] = draw(words)
     return claim
 
 
@@ -189,13 +196,25 @@ def data_tables(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def stagnation_tables(draw: st.DrawFn) -> dict[str, Any]:
+def bound_settings(draw: st.DrawFn) -> dict[str, Any]:
     low, high = sorted(draw(st.lists(positive, min_size=2, max_size=2, unique=True)))
+    return {
+        "failure_probability": draw(probabilities),
+        "margin": draw(auto | positive),
+        "grid_ratio": draw(st.floats(1.01, allow_infinity=False)),
+        "grid_low": low,
+        "grid_high": high,
+    }
+
+
+@st.composite
+def stagnation_tables(draw: st.DrawFn) -> dict[str, Any]:
     problem = draw(data_tables())
     moves = draw(any_dynamics(problem["data"]["training"]))
     formula = has_formula(moves, problem["model"], problem["ridge"])
     return draw(common_tables()) | {
         "problem": problem,
+        "bounds": draw(bound_settings()),
         "minimum": {
             "tolerance": draw(positive),
             "max_iterations": draw(counts),
@@ -212,13 +231,6 @@ def stagnation_tables(draw: st.DrawFn) -> dict[str, Any]:
             "eigenvectors": draw(counts),
             "radii": draw(counts),
             "seed": draw(seeds),
-        },
-        "bounds": {
-            "failure_probability": draw(probabilities),
-            "margin": draw(auto | positive),
-            "grid_ratio": draw(st.floats(1.01, allow_infinity=False)),
-            "grid_low": low,
-            "grid_high": high,
         },
         "claim": draw(st.lists(claims("stagnation"), max_size=2)),
     }
@@ -332,6 +344,40 @@ def exits_tables(draw: st.DrawFn) -> dict[str, Any]:
     return tables
 
 
+@st.composite
+def bounds_tables(draw: st.DrawFn) -> dict[str, Any]:
+    problem = draw(data_tables())
+    if draw(st.booleans()):
+        sizes = {"classes": st.integers(2, 16), "teacher_width": counts, "teacher_seed": seeds}
+        rows = {"training": st.integers(2, 10**6), "reference": st.integers(2, 10**6)}
+        shares = {"random_labels": st.floats(0, 1)}
+        problem["data"] = draw(
+            table(
+                "hypercube",
+                {**sizes, **shares},
+                dimension=st.integers(2, 16),
+                split_seed=seeds,
+                **rows,
+            )
+        )
+    training = {"target": positive, "reference_target": positive, "reference_steps": counts}
+    measuring = {
+        "draws": st.integers(2, 99),
+        "deviations": st.lists(positive, min_size=1, max_size=3),
+        "seed": seeds,
+    }
+    return draw(common_tables()) | {
+        "study": "bounds",
+        "problem": problem,
+        "start": draw(table("random", {"seed": seeds, "gain": positive})),
+        "dynamics": draw(any_dynamics(problem["data"]["training"])),
+        "training": draw(st.fixed_dictionaries({}, optional=training)),
+        "measuring": draw(st.fixed_dictionaries({}, optional=measuring)),
+        "bounds": draw(bound_settings()),
+        "claim": draw(st.lists(claims("bounds"), max_size=2)),
+    }
+
+
 def scenario(tables: dict[str, Any]) -> Scenario:
     root = study_table(tables)
     assert issubclass(root, Scenario)
@@ -339,7 +385,7 @@ def scenario(tables: dict[str, Any]) -> Scenario:
 
 
 @settings(max_examples=100, deadline=None)
-@given(stagnation_tables() | dynamics_tables() | exits_tables())
+@given(stagnation_tables() | dynamics_tables() | exits_tables() | bounds_tables())
 def test_json(tables: dict[str, Any]) -> None:
     first = scenario(tables)
     text = first.canonical_json()
@@ -351,7 +397,7 @@ def test_json(tables: dict[str, Any]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(stagnation_tables() | dynamics_tables() | exits_tables())
+@given(stagnation_tables() | dynamics_tables() | exits_tables() | bounds_tables())
 def test_toml(tables: dict[str, Any]) -> None:
     first = scenario(tables)
     again = scenario(tomllib.loads(to_toml(first)))
@@ -379,7 +425,8 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:
 def test_what_show_prints_explains_every_key_and_loads(name: str) -> None:
     first = load_scenario(name)
     text = to_toml(first)
-    lines = re.split(r"\[\[(?:claim|process|case)\]\]", text)[0].splitlines()
+    # Keys of a sweep are paths to keys that are explained above.
+    lines = re.split(r"\[\[(?:claim|process|case)\]\]|\[sweep\]\n", text)[0].splitlines()
     keys = [number for number, line in enumerate(lines) if " = " in line and line[0] != "#"]
     assert keys
     assert all(lines[number - 1].startswith("# ") for number in keys)
@@ -392,7 +439,7 @@ def test_schema_describes_files_that_extend_others() -> None:
     assert '"required"' not in text
     assert '"oneOf"' not in text
     assert schema["additionalProperties"] is False
-    roots = StagnationScenario, DynamicsScenario, ExitsScenario
+    roots = StagnationScenario, DynamicsScenario, ExitsScenario, BoundsScenario, EdgeScenario
     studies = {field for root in roots for field in root.model_fields}
     assert set(schema["properties"]) == {"extends", *studies}
     quantities = json.dumps(schema["$defs"]["DynamicsClaim"]["properties"]["quantity"])
@@ -401,6 +448,6 @@ def test_schema_describes_files_that_extend_others() -> None:
     mentioned = set(re.findall(r"#/\$defs/(\w+)", text))
     assert mentioned == set(schema["$defs"])
     assert schema["$defs"]["Bounds"]["properties"]["grid_ratio"]["exclusiveMinimum"] == 1
-    assert schema["$defs"]["Mlp"]["properties"]["hidden"]["minItems"] == 1
+    assert schema["$defs"]["Mlp"]["properties"]["hidden"]["anyOf"][0]["minItems"] == 1
     for table in schema["$defs"].values():
         assert all("description" in field for field in table["properties"].values())

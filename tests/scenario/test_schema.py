@@ -7,8 +7,10 @@ from pydantic import BaseModel, ValidationError
 
 from sgdsim.scenario import (
     KNOWN_QUANTITIES,
+    BoundsScenario,
     Claim,
     DynamicsScenario,
+    EdgeScenario,
     ExitsScenario,
     Scenario,
     StagnationClaim,
@@ -24,7 +26,13 @@ LARGEST = 2**31 - 1
 
 
 def every_table() -> list[type[BaseModel]]:
-    found: list[type[BaseModel]] = [StagnationScenario, DynamicsScenario, ExitsScenario]
+    found: list[type[BaseModel]] = [
+        StagnationScenario,
+        DynamicsScenario,
+        ExitsScenario,
+        BoundsScenario,
+        EdgeScenario,
+    ]
     for table in found:
         for field in table.model_fields.values():
             found += [inner for inner in tables_in(field.annotation) if inner not in found]
@@ -138,7 +146,11 @@ def test_accepted(tables: dict[str, Any], path: str, value: Any) -> None:
 def test_refused(tables: dict[str, Any], path: str, value: Any) -> None:
     # Checks between two keys are reported at the one that comes last.
     reported_at = {"problem.data.training": "problem.data.reference", "ensemble.steps": "-"}
-    tables_of = {"dynamics.batch_size": "dynamics", "problem.kind": "problem"}
+    tables_of = {
+        "dynamics.batch_size": "dynamics",
+        "problem.kind": "problem",
+        "problem.data.kind": "problem.data",
+    }
     at_another_key = tables_of.get(path) or reported_at.get(path, "-")
     found = faults(changed(tables, {path: value}))
     assert len(found) == 1

@@ -8,17 +8,28 @@ from pydantic import ValidationError
 from sgdsim.dynamics._solvers import SOLVERS
 from sgdsim.scenario import (
     AnalyticLandscape,
+    BiasedMlp,
+    BoundsClaim,
+    Curvature,
+    Detector,
     Dynamics,
     DynamicsClaim,
+    EdgeClaim,
+    EdgeProcess,
     Escape,
+    Fork,
+    Measuring,
     Noise,
     PointStart,
     Process,
     Projection,
     RandomStart,
+    RegressionData,
     Schedule,
+    Training,
     Validity,
 )
+from sgdsim.scenario._classification import Data
 from sgdsim.scenario._dynamics import FlowSolver, SdeSolver
 from sgdsim.scenario._fields import Table
 from sgdsim.scenario._shape import tables_in
@@ -58,6 +69,7 @@ SOLVER: Boundary = (list(get_args(SdeSolver)), ["Euler", "tsit5", "euler_heun", 
 ETA = {"learning_rate": 0.1}
 ROWS = {**ETA, "batch_size": 8}
 SDE = {**ROWS, "substeps": 2}
+FLOW_STEPS: Boundary = ([2, 8], [1, 0, 2.0])
 AVERAGES = {"b1": FRACTION, "b2": FRACTION, "epsilon": POSITIVE}
 
 # By kind: a correct table, and for every key values that are accepted and refused.
@@ -73,6 +85,16 @@ DYNAMICS: dict[str, tuple[dict[str, Any], dict[str, Boundary]]] = {
             "atol": POSITIVE,
         },
     ),
+    "central_flow": (
+        ETA,
+        COMMON
+        | {
+            "substeps": FLOW_STEPS,
+            "max_critical": ([1, 10], [0, 11, 2.0]),
+            "tolerance": POSITIVE,
+        },
+    ),
+    "edge_flow": (ETA, COMMON | {"substeps": FLOW_STEPS, "amplitude": POSITIVE}),
     "sgd": (ROWS, COMMON | BATCH),
     "gaussian_sgd": (ROWS, NOISY),
     "sde": (
@@ -180,11 +202,84 @@ LANDSCAPES: dict[str, tuple[dict[str, Any], dict[str, Boundary]]] = {
             "dimension": COUNT,
         },
     ),
+    "deep_linear": (
+        {"target": 0.0, "hidden": [1]},
+        {"target": NUMBER, "hidden": ([[1, 1, 1], [1024]], [[], [0], 1, [1.0], None])},
+    ),
+    "lipschitz_product": (
+        {},
+        {"loss": (["square_root", "log_cosh"], ["sqrt", None, 1]), "slope": POSITIVE},
+    ),
 }
 SEED: Boundary = ([0, 2**31 - 1], [-1, 0.5, 2**31])
+ROWS_OF_DATA: Boundary = ([2, 100], [0, 1, 10.0, "10", None])
+SHARE: Boundary = ([0, 0.5, 1], [-1e-9, 1.01, "0"])
+SPLIT = {"training": 50, "reference": 40, "split_seed": 0}
+# Too many rows are reported at the second of the two keys.
+DATA: dict[str, tuple[dict[str, Any], dict[str, Boundary]]] = {
+    "digits": (
+        SPLIT,
+        {
+            "training": ([2, 1755], [0, 1, 1756, 10.0, "10"]),
+            "reference": ([2, 1745], [0, 1, 1746, 10.0, "10"]),
+            "split_seed": SEED,
+            "random_labels": SHARE,
+        },
+    ),
+    "hypercube": (
+        {"dimension": 5, **SPLIT},
+        {
+            "dimension": ([2, 16], [0, 1, 17, 20, 3.0, "3"]),
+            "classes": ([2, 16], [0, 1, 17, 2.0]),
+            "teacher_width": COUNT,
+            "teacher_seed": SEED,
+            "training": ROWS_OF_DATA,
+            "reference": ROWS_OF_DATA,
+            "split_seed": SEED,
+            "random_labels": SHARE,
+        },
+    ),
+}
+REGRESSION_DATA: dict[str, tuple[dict[str, Any], dict[str, Boundary]]] = {
+    "chebyshev": (
+        {"degree": 5, "training": 20},
+        {"degree": ([1, 100], [0, 101, 5.0]), "training": ROWS_OF_DATA},
+    ),
+    "noisy_signs": (
+        {"dimension": 16, "training": 1024, "flips": 0.1},
+        {
+            "dimension": COUNT,
+            "training": ROWS_OF_DATA,
+            "held_out": ([0, 1], [-1, 0.5, None]),
+            "flips": ([0, 0.5], [-1e-9, 0.51, "0"]),
+            "noise": ([0, 2.5], [-1e-9, "0"]),
+            "seed": SEED,
+        },
+    ),
+    "digits": (
+        {"training": 50, "split_seed": 0},
+        {
+            "training": ([2, 1797], [0, 1, 1798, 10.0, "10"]),
+            "split_seed": SEED,
+            "random_labels": SHARE,
+        },
+    ),
+}
 CLAIM = {"quantity": "sde_gauge", "processes": ["a"], "at_most": 1.0, "text": "t", "source": "s"}
 OTHERS: dict[type[Table], tuple[dict[str, Any], dict[str, Boundary]]] = {
-    RandomStart: ({"kind": "random"}, {"seed": SEED, "gain": POSITIVE}),
+    RandomStart: ({"kind": "random"}, {"seed": SEED, "gain": POSITIVE, "each": SWITCH}),
+    BiasedMlp: (
+        {"kind": "mlp", "hidden": [4], "activation": "tanh"},
+        {
+            "hidden": ([[1], [32, 32]], [[], [0], 1]),
+            "width": ([None], [8, 0]),
+            "depth": ([None], [2, 0]),
+            "activation": (["tanh", "relu"], ["sigmoid", None]),
+            "initial": (["uniform", "xavier"], ["normal", None]),
+            "hidden_gain": POSITIVE,
+            "output_bias": SWITCH,
+        },
+    ),
     PointStart: (
         {"kind": "point", "theta": [0]},
         {"theta": ([[1], [0.5, -2]], [[], 1.0, [[1.0]], ["1"], [INFINITY]])},
@@ -197,7 +292,77 @@ OTHERS: dict[type[Table], tuple[dict[str, Any], dict[str, Boundary]]] = {
         {},
         {"tolerance": POSITIVE, "eigenvalues": COUNT, "trajectories": COUNT, "seed": SEED},
     ),
+    Curvature: (
+        {},
+        {
+            "eigenvalues": ([1, 32], [0, -1, 33, 1.0]),  # up to most_products
+            "tolerance": POSITIVE,
+            "most_products": ([2, 2**31 - 1], [1, 0, 2.0, 2**31]),
+            "midpoint": SWITCH,
+            "batch_error": POSITIVE,
+            "most_batches": ([2, 2**31 - 1], [1, 0, 2.0, 2**31]),
+            "trace_products": ([0, 2], [1, -1, 2.0]),
+            "sketch": SEED,
+            "also": ([[], ["critical", "smallest"]], [["critcal"], "critical", [1]]),
+            "seed": SEED,
+        },
+    ),
+    Detector: ({}, {"band": ([1e-3, 0.5], [-0.1, 1, "0.1"])}),
+    EdgeProcess: (
+        {"name": "a", "dynamics": {"kind": "gd", "learning_rate": 1}},
+        {
+            "name": (["a b", "0"], ["", 1]),
+            "dynamics": ([], [None, "gd", {}]),
+            "problem": ([None], [{}, "landscape"]),
+            "start": ([None, {"kind": "random"}], [{}, "random"]),
+            "steps": ([None, 1], [0, 1.0]),
+            "fork": ([None, {"process": "b", "step": 1}], [{}, "b"]),
+        },
+    ),
+    Fork: (
+        {"process": "a", "step": 10},
+        {"process": (["b"], ["", 1]), "step": COUNT},
+    ),
+    EdgeClaim: (
+        CLAIM | {"quantity": "late_ratio"},
+        {
+            "quantity": (["at_the_edge", "survived"], ["batch_ratio", "edge"]),
+            "processes": ([["b"]], [[], ["a", "b"], "a", [1], [""]]),
+            "at_least": ([None, 0.5], [2.0, "1"]),
+            "at_most": ([0], ["1"]),
+            "text": (["x"], [""]),
+            "source": (["x"], [""]),
+        },
+    ),
     Escape: ({}, {"coordinate": SEED, "level": NUMBER}),
+    Training: (
+        {},
+        {
+            "target": ([None, 1e-300, 1], [0, -0.1, "0.1", INFINITY]),
+            "reference_target": POSITIVE,
+            "reference_steps": COUNT,
+            "reference_rate": POSITIVE,
+        },
+    ),
+    Measuring: (
+        {},
+        {
+            "draws": ([2, 2**31 - 1], [0, 1, 2.0, 2**31]),
+            "deviations": ([[0.1], [1e-300, 3]], [[], [0], [0.1, -1], 0.1, ["0.1"], [INFINITY]]),
+            "seed": SEED,
+        },
+    ),
+    BoundsClaim: (
+        {"quantity": "bound_value", "bound": "BFT", "at_most": 1.0, "text": "t", "source": "s"},
+        {
+            "quantity": (["kendall_tau", "growth_with_rows"], ["reached", "bond", 3]),
+            "bound": (["G1", "path.norm"], ["", None, 3]),
+            "at_least": ([None, 0.5], [2.0, "1"]),
+            "at_most": ([0], ["1"]),
+            "text": (["x"], [""]),
+            "source": (["x"], [""]),
+        },
+    ),
     DynamicsClaim: (
         CLAIM,
         {
@@ -220,6 +385,8 @@ def _cases() -> list[tuple[type[Table], dict[str, Any], dict[str, Boundary]]]:
         (Schedule, SCHEDULES),
         (Projection, PROJECTIONS),
         (AnalyticLandscape, LANDSCAPES),
+        (Data, DATA),
+        (RegressionData, REGRESSION_DATA),
     ]
     for union, by_kind in unions:
         tables = {get_args(t.model_fields["kind"].annotation)[0]: t for t in tables_in(union)}
