@@ -45,8 +45,13 @@ def stored_scenario(store: RunStore) -> Scenario:
     Raises
     ------
     StoreError
-        If somebody edited it.
+        If somebody edited it, or there is none.
     """
+    if "imported" in store.attrs:
+        raise StoreError(
+            f"{store.path} holds runs that were made elsewhere; they can be analyzed, but neither "
+            "resumed nor made again."
+        )
     scenario = Scenario.from_json(str(store.attrs["scenario"]))
     if scenario.digest() != store.attrs["scenario_digest"]:
         raise StoreError(

@@ -26,6 +26,9 @@ from sgdsim.runs._prepare import Setting
 from sgdsim.scenario import StagnationScenario
 from sgdsim.store import TERMS
 
+#: Certificates about the iterates of a stagnation set; they share the failure probability.
+ON_A_SET = ("G1", "G2", "G3", "BFT", "NBS")
+
 
 class Certifier:
     """Evaluates all certificates of a run; everything fixed in advance is fixed here.
@@ -41,20 +44,15 @@ class Certifier:
     def __init__(self, scenario: StagnationScenario, task: ClassificationTask, setting: Setting):
         weights = [np.asarray(a, np.float64) for a in setting.reference.weights]
         centre = [np.asarray(a, np.float64) for a in setting.centre.weights]
-        inputs = np.asarray(task.training.inputs, np.float64)
         settings = scenario.bounds
         self._grid = GeometricGrid(settings.grid_low, settings.grid_high, settings.grid_ratio)
         # Divided, so that all certificates hold together with the probability of the scenario.
-        self._failure_probability = scenario.bounds.failure_probability / len(CERTIFICATES)
+        self._failure_probability = scenario.bounds.failure_probability / len(ON_A_SET)
         self._weights = weights
         self._reference = layer_norms(weights)
         self._margin = float(setting.margin)
         self._radius = float(setting.radius) + float(layer_distances(centre, weights).radius)
-        self._sample = TrainingSample(
-            size=len(inputs),
-            input_bound=task.input_bound,
-            frobenius=float(np.linalg.norm(inputs)),
-        )
+        self._sample = TrainingSample.of(np.asarray(task.training.inputs), task.input_bound)
 
     @property
     def terms(self) -> dict[str, BoundTerms]:
@@ -73,10 +71,10 @@ class Certifier:
         """Values of the dataset that do not change along the run."""
         probability = 1.0 - self._failure_probability
         return {
-            "log_gap_term": tabulate_terms(self.terms, list(CERTIFICATES)),
+            "log_gap_term": tabulate_terms(self.terms, list(ON_A_SET)),
             "certificate_radius": self._radius,
             "margin": self._margin,
-            "holds_with_probability": np.full(len(CERTIFICATES), probability),
+            "holds_with_probability": np.full(len(ON_A_SET), probability),
         }
 
     def __call__(
@@ -111,13 +109,12 @@ class Certifier:
                 failure_probability=self._failure_probability,
                 grid=self._grid,
                 inside=inside,
-            )
+            ),
+            ON_A_SET,
         )
         gaps = {
-            name: generalization_gap(
-                *margins, (bound.population_loss, bound.empirical_loss), self._margin
-            )
-            for name, bound in CERTIFICATES.items()
+            name: generalization_gap(*margins, CERTIFICATES[name].pair, self._margin)
+            for name in ON_A_SET
         }
         zero_one = generalization_gap(*margins, ("zero_one", "zero_one"), self._margin)
         value = _stack([e.value for e in evaluations.values()])

@@ -136,11 +136,10 @@ def _svag_sweep(
 
 def _all_but_l(table: Dynamics) -> tuple[Any, ...]:
     """List what SVAG and the process that it is a sweep for have in common."""
-    noise = getattr(table, "noise", table)  # Gaussian noise says itself how rows are drawn
     return (
         table.learning_rate,
         getattr(table, "batch_size", None),
-        getattr(noise, "replacement", True),
+        table.repeats_rows,
         table.weight_decay,
         table.schedule,
         table.projection,

@@ -10,7 +10,6 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 from rich.console import Console
 
-from sgdsim.bounds import CERTIFICATES
 from sgdsim.dynamics import build_stepper, step_times
 from sgdsim.ensemble import (
     NEVER,
@@ -23,7 +22,7 @@ from sgdsim.ensemble import (
     on_host,
 )
 from sgdsim.problems import ClassificationTask, Network, build_task, cast, layer_count
-from sgdsim.runs._bounds import Certifier
+from sgdsim.runs._bounds import ON_A_SET, Certifier
 from sgdsim.runs._checkpoint import load_tree, save_tree
 from sgdsim.runs._constants import BallConstants, visited_constants
 from sgdsim.runs._finish import Outcome, evaluate_stagnation
@@ -32,7 +31,7 @@ from sgdsim.runs._output import PointFiles
 from sgdsim.runs._prepare import Setting, Values, convexity_radii, prepare, start_network
 from sgdsim.runs._probe import CURVATURE_VARIABLES, build_prober, probe_ensemble
 from sgdsim.runs._provenance import recorded_steps
-from sgdsim.runs._study import Dimensions, Simulation, StudyRun
+from sgdsim.runs._study import Dimensions, SingleEnsembleRun
 from sgdsim.runs._summary import print_summary
 from sgdsim.scenario import StagnationScenario
 from sgdsim.stability import gradient_descent_threshold
@@ -40,7 +39,7 @@ from sgdsim.stagnation import Ball
 from sgdsim.store import PointStore
 
 
-class StagnationRun(StudyRun[StagnationScenario]):
+class StagnationRun(SingleEnsembleRun[StagnationScenario]):
     """A run of the stagnation study: one process around a minimum, with bounds and certificates.
 
     Parameters
@@ -91,8 +90,8 @@ class StagnationRun(StudyRun[StagnationScenario]):
             "step": recorded_steps(scenario),
             "probe": np.arange(0, schedule.steps + 1, schedule.chunk_steps),
             "shell": np.arange(scenario.convexity.radii),
-            "bound": list(CERTIFICATES),
-            "kind": ["certificate"] * len(CERTIFICATES),
+            "bound": list(ON_A_SET),
+            "kind": ["certificate"] * len(ON_A_SET),
             "layer": np.arange(layer_count(scenario.problem)),
         }
         return Dimensions(
@@ -124,27 +123,6 @@ class StagnationRun(StudyRun[StagnationScenario]):
         task = build_task(scenario.problem)
         return cls(scenario, task, _load_setting(files, scenario, task), {}, point)
 
-    @property
-    def leg(self) -> Leg:
-        """What the next time chunk needs."""
-        seed = self.scenario.ensemble.seed
-        keys = self.ensemble.keys(seed, self._trajectories, self.point)
-        return Leg(self.ensemble, keys, self.state, self.step, self._trajectories)
-
-    @property
-    def done(self) -> int:
-        """Steps that have been made."""
-        return self.step
-
-    @property
-    def total(self) -> int:
-        """Steps of the whole run."""
-        return self.scenario.ensemble.steps
-
-    @property
-    def _trajectories(self) -> int:
-        return self.scenario.ensemble.trajectories
-
     def create(self, files: PointFiles, store: PointStore) -> None:
         """Write what never changes, probe the start, make the first checkpoint."""
         self.files, self.store = files, store
@@ -162,25 +140,13 @@ class StagnationRun(StudyRun[StagnationScenario]):
         self.probe()
         self.checkpoint()
 
-    def simulate(self) -> Simulation:
-        """Ask for what is left, time chunk by time chunk."""
-        every = self.scenario.ensemble.record_every
-        while self.step < self.total:
-            chunk = yield self.leg
-            self.record(chunk.records, slice(chunk.start // every, chunk.stop // every))
-            self.step, self.state = chunk.stop, chunk.state
-            self.probe()
-            self.checkpoint()
-        last = self.total // every
-        self.record(self.ensemble.observe(self.state), slice(last, last + 1))
-
     def evaluate(self, stage: Callable[[str], None]) -> None:
         """Evaluate stay probabilities, bounds and claims."""
         outcome = Outcome(
             setting=self.setting,
             constants=self.setting.sampled.merge(self.visited),
-            theta=on_host(self.state.theta, self._trajectories),
-            diverged=on_host(self.state.track.diverged, self._trajectories),
+            theta=on_host(self.state.theta, self.trajectories),
+            diverged=on_host(self.state.track.diverged, self.trajectories),
         )
         evaluate_stagnation(self.scenario, self.task, outcome, self.store, stage)
 
@@ -191,7 +157,7 @@ class StagnationRun(StudyRun[StagnationScenario]):
 
     def record(self, records: Mapping[str, Array | np.ndarray], rows: slice) -> None:
         """Write the observables of one time chunk."""
-        values = on_host(records, self._trajectories)
+        values = on_host(records, self.trajectories)
         values["inside"] = values["inside"].astype(np.int8)
         self.store.write("trajectory", values, {"step": rows})
 
@@ -200,13 +166,13 @@ class StagnationRun(StudyRun[StagnationScenario]):
         measured = probe_ensemble(
             self.ensemble.layout, self.prober, self.state, jnp.asarray(self.step, jnp.int32)
         )
-        measured = on_host(measured, self._trajectories)
+        measured = on_host(measured, self.trajectories)
         self.visited = self.visited.merge(visited_constants(measured, float(self.setting.radius)))
         index = self.step // self.scenario.ensemble.chunk_steps
         region = {"probe": slice(index, index + 1)}
         known = {name: measured[name][:, None] for name in CURVATURE_VARIABLES if name in measured}
         self.store.write("curvature", known, region)
-        theta = on_host(self.state.theta, self._trajectories)
+        theta = on_host(self.state.theta, self.trajectories)
         margins = measured["training_margins"], measured["held_out_margins"]
         inside = measured["distance"] <= float(self.setting.radius)
         flat = jax.vmap(lambda one: ravel_pytree(one)[0])(theta)
@@ -216,7 +182,7 @@ class StagnationRun(StudyRun[StagnationScenario]):
 
     def checkpoint(self) -> None:
         """Write what every trajectory has done so far, then the state to resume from."""
-        track = on_host(self.state.track, self._trajectories)
+        track = on_host(self.state.track, self.trajectories)
         # Nothing is measured yet where a count is zero: 0/0 is NaN, not 0.
         late = self.step - self.ensemble.schedule.halfway
         diverged = track.diverged_step != NEVER
@@ -241,13 +207,13 @@ class StagnationRun(StudyRun[StagnationScenario]):
             {"status": status.astype(np.int8), "diverged_step": track.diverged_step},
         )
         digest = self.scenario.digest()
-        members = on_host(self.state, self._trajectories)
+        members = on_host(self.state, self.trajectories)
         save_tree(self.files.checkpoint, (members, self.visited), digest, step=self.step)
 
     def load(self, files: PointFiles, store: PointStore) -> None:
         """Take up the state of the last checkpoint."""
         self.files, self.store = files, store
-        like = on_host(self.state, self._trajectories), self.visited
+        like = on_host(self.state, self.trajectories), self.visited
         (members, visited), scalars = load_tree(files.checkpoint, like, self.scenario.digest())
         self.state = self.ensemble.layout.place(self.ensemble.layout.pad(members))
         self.visited = BallConstants(*map(np.asarray, visited))

@@ -9,11 +9,13 @@ from sgdsim._caching import remembered
 from sgdsim._errors import ScenarioError
 from sgdsim.ensemble import Layout
 from sgdsim.runs._dynamics import DynamicsRun
+from sgdsim.runs._edge import EdgeRun
 from sgdsim.runs._exits import ExitsRun
 from sgdsim.runs._output import RunPaths
 from sgdsim.runs._provenance import claim_coordinates, common_attributes
 from sgdsim.runs._stagnation import StagnationRun
 from sgdsim.runs._study import Dimensions, StudyRun
+from sgdsim.runs._training import TrainingRun
 from sgdsim.scenario import Scenario, sweep_dimensions, sweep_points
 from sgdsim.store import PointStore, RunStore, SweepAxis, checked_sweep, coordinates_in
 
@@ -22,6 +24,8 @@ STUDIES: dict[str, type[StudyRun]] = {
     "stagnation": StagnationRun,
     "dynamics": DynamicsRun,
     "exits": ExitsRun,
+    "bounds": TrainingRun,
+    "edge": EdgeRun,
 }
 
 

@@ -1,13 +1,13 @@
 """What the run of every study can do: prepare, create, simulate, evaluate, be taken up again."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import xarray as xr
 from rich.console import Console
 
-from sgdsim.ensemble import Chunk, Layout, Leg
+from sgdsim.ensemble import Chunk, Ensemble, EnsembleState, Layout, Leg
 from sgdsim.runs._claims import evaluate_claims
 from sgdsim.runs._output import PointFiles
 from sgdsim.scenario import Scenario
@@ -127,3 +127,66 @@ class StudyRun(ABC, Generic[S]):
     @abstractmethod
     def report(tree: xr.DataTree, console: Console) -> None:
         """Print the few numbers that a reader wants after a run."""
+
+
+class SingleEnsembleRun(StudyRun[S]):
+    """A run of one ensemble that is probed and checkpointed after every time chunk.
+
+    Attributes
+    ----------
+    ensemble
+        What moves.
+    state
+        State at ``step``.
+    step
+        Steps that have been made.
+    """
+
+    ensemble: Ensemble
+    state: EnsembleState
+    step: int
+
+    @abstractmethod
+    def record(self, records: Mapping[str, Any], rows: slice) -> None:
+        """Write the observables of one time chunk."""
+
+    @abstractmethod
+    def probe(self) -> None:
+        """Measure the present iterates."""
+
+    @abstractmethod
+    def checkpoint(self) -> None:
+        """Write what every trajectory has done so far, then the state to resume from."""
+
+    @property
+    def trajectories(self) -> int:
+        """Members of the ensemble, without padding."""
+        return self.scenario.ensemble.trajectories
+
+    @property
+    def leg(self) -> Leg:
+        """What the next time chunk needs."""
+        keys = self.ensemble.keys(self.scenario.ensemble.seed, self.trajectories, self.point)
+        return Leg(self.ensemble, keys, self.state, self.step, self.trajectories)
+
+    @property
+    def done(self) -> int:
+        """Steps that have been made."""
+        return self.step
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self.scenario.ensemble.steps
+
+    def simulate(self) -> Simulation:
+        """Ask for what is left, time chunk by time chunk."""
+        every = self.scenario.ensemble.record_every
+        while self.step < self.total:
+            chunk = yield self.leg
+            self.record(chunk.records, slice(chunk.start // every, chunk.stop // every))
+            self.step, self.state = chunk.stop, chunk.state
+            self.probe()
+            self.checkpoint()
+        last = self.total // every
+        self.record(self.ensemble.observe(self.state), slice(last, last + 1))

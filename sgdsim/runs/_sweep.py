@@ -16,6 +16,7 @@ from rich.table import Table
 
 from sgdsim._errors import RunInterrupted, StoreError
 from sgdsim.runs._batch import Task, TaskResult, run_task
+from sgdsim.runs._claims import evaluate_sweep_claims
 from sgdsim.runs._cluster import ClusterError, run_tasks
 from sgdsim.runs._complete import complete_run
 from sgdsim.runs._control import RunControl
@@ -26,7 +27,7 @@ from sgdsim.runs._progress import Reporter
 from sgdsim.runs._studies import check_axes, points_of, shared_dimensions
 from sgdsim.runs._survey import Workers
 from sgdsim.scenario import Scenario, sweep_dimensions
-from sgdsim.store import STATUSES, RunStore, is_remote
+from sgdsim.store import STATUSES, RunStore, is_remote, open_run
 
 _PENDING = STATUSES.index("pending")
 
@@ -76,6 +77,7 @@ def carry_on_sweep(
             f"{left:,} points were not computed; 'sgdsim resume {paths.folder}' does it."
         )
     store.set_attrs({"wall_seconds": control.seconds})
+    evaluate_sweep_claims(open_run(paths.partial), scenario, store)
     tree = complete_run(store, control)
     print_sweep(tree, scenario, store, reporter.console)
     reporter.files(paths)
@@ -95,11 +97,14 @@ def print_sweep(tree: xr.DataTree, scenario: Scenario, store: RunStore, console:
         return
     table = Table(title="Claims", title_justify="left", show_lines=True)
     table.add_column("claim", overflow="fold")
+    table.add_column("measured", no_wrap=True)
     table.add_column("holds at", no_wrap=True)
     axes = [axis.name for axis in sweep_dimensions(scenario)]
     holds = (claims["holds"] == 1).sum(axes)
-    for text, number in zip(claims["text"].values, holds.values, strict=True):
-        table.add_row(escape(str(text)), f"{int(number):,} of {total:,}")
+    low, high = claims["measured"].min(axes), claims["measured"].max(axes)
+    for i, text in enumerate(claims["text"].values):
+        ends = dict.fromkeys(f"{float(end[i]):.3g}" for end in (low, high))
+        table.add_row(escape(str(text)), " to ".join(ends), f"{int(holds[i]):,} of {total:,}")
     console.print(table)
 
 

@@ -65,9 +65,8 @@ def effective_batch_size(dynamics: Dynamics, rows: int) -> float | None:
     size: int | None = getattr(dynamics, "batch_size", None)
     if size is None or not dynamics.draws_rows:
         return None
-    noise = getattr(dynamics, "noise", None) or dynamics  # Gaussian noise says itself how
-    replacement = getattr(noise, "replacement", True)
-    equivalent = float(MinibatchNoise(size, replacement).equivalent_batch_size(rows))
+    noise = MinibatchNoise(size, dynamics.repeats_rows)
+    equivalent = float(noise.equivalent_batch_size(rows))
     return equivalent if np.isfinite(equivalent) else None
 
 

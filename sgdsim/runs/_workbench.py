@@ -1,6 +1,6 @@
 """What the processes of a dynamics study share: problem, start, observables, watched region."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,13 +13,11 @@ from sgdsim.problems import (
     AbstractLandscape,
     Problem,
     Rows,
-    build_landscape,
-    build_task,
+    build_problem,
+    build_start,
     cast,
-    error_rate,
-    initial_network,
     squared_norm,
-    stream,
+    wrong_share,
 )
 from sgdsim.scenario import DynamicsScenario
 from sgdsim.stagnation import Ball, Below
@@ -55,47 +53,39 @@ class Workbench(NamedTuple):
 
 
 class ProcessObserver(eqx.Module):
-    """Gradient norm everywhere; error rate of a classifier or position on a landscape.
+    """Gradient norm everywhere; error rate on held-out classes or position on a landscape.
 
     Parameters
     ----------
     held_out
-        Rows that SGD never sees; ``None`` on a landscape.
+        Rows that SGD never sees; ``None`` where there are none.
+    positions
+        Whether the parameters are recorded.
     """
 
     held_out: Rows | None
+    positions: bool = eqx.field(static=True)
 
     def __call__(self, problem: Problem, theta: PyTree) -> dict[str, Array]:
         """Observables of one iterate."""
         gradient = jax.grad(problem.empirical_risk)(theta)
         observed = {"gradient_norm": jnp.sqrt(squared_norm(gradient))}
-        if self.held_out is None:
-            return observed | {"position": jnp.ravel(theta)}
-        return observed | {"test_error_rate": error_rate(theta, self.held_out)}
+        if self.positions:
+            observed["position"] = jnp.ravel(theta)
+        if self.held_out is not None:
+            observed["test_error_rate"] = wrong_share(theta, self.held_out)
+        return observed
 
 
 def build_workbench(scenario: DynamicsScenario) -> Workbench:
     """Make problem, start and observables of a scenario, in its precision."""
     dtype = jnp.dtype(scenario.compute.precision)
-    problem, theta, held_out, landscape = _problem(scenario)
-    theta = cast(theta, dtype)
+    problem, held_out, landscape = build_problem(scenario.problem)
+    theta = cast(build_start(scenario.problem, scenario.start), dtype)
     if scenario.escape is None:
         region: AbstractRegion = Ball(centre=theta, radius=jnp.asarray(jnp.inf, dtype))
     else:
         level = jnp.asarray(scenario.escape.level, dtype)
         region = Below(coordinate=scenario.escape.coordinate, level=level)
-    observer = ProcessObserver(cast(held_out, dtype))
+    observer = ProcessObserver(cast(held_out, dtype), landscape is not None)
     return Workbench(problem.astype(dtype), theta, observer, region, landscape)
-
-
-def _problem(scenario: DynamicsScenario) -> tuple[Problem, Any, Rows | None, Any]:
-    table, start = scenario.problem, scenario.start
-    if table.kind == "classification":
-        task = build_task(table)
-        assert start.kind == "random"  # the scenario demands it
-        theta = initial_network(table, task, stream(start.seed, "start"))
-        theta = jax.tree.map(lambda a: start.gain * a, theta)
-        return task.problem(task.training), theta, task.held_out, None
-    landscape = build_landscape(table.landscape)
-    assert start.kind == "point"
-    return landscape.problem(), jnp.asarray(start.theta), None, landscape

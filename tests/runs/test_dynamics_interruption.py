@@ -71,7 +71,7 @@ def test_killed_at_every_few_writes(tmp_path, monkeypatch, memories, whole, numb
 def test_killed_between_two_processes(tmp_path, monkeypatch, memories, whole):
     """The first process is done, of the second only the start was probed."""
     out = tmp_path / "run"
-    probe = DynamicsRun._probe
+    probe = DynamicsRun.probe
 
     def killed_after(self):
         probe(self)
@@ -79,7 +79,7 @@ def test_killed_between_two_processes(tmp_path, monkeypatch, memories, whole):
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(DynamicsRun, "_probe", killed_after)
+        patch.setattr(DynamicsRun, "probe", killed_after)
         with pytest.raises(Killed):
             sgdsim.run(load_scenario(memories), out, quiet=True)
     with np.load(Path(str(RunPaths(out).files(0).checkpoint))) as stored:
@@ -93,7 +93,7 @@ def test_killed_between_two_processes(tmp_path, monkeypatch, memories, whole):
 def test_the_memory_is_part_of_the_state(tmp_path, monkeypatch, memories, whole):
     """Resumed without its momentum, heavy ball would go elsewhere."""
     out = tmp_path / "run"
-    checkpoint = DynamicsRun._checkpoint
+    checkpoint = DynamicsRun.checkpoint
 
     def killed_after(self):
         checkpoint(self)
@@ -101,7 +101,7 @@ def test_the_memory_is_part_of_the_state(tmp_path, monkeypatch, memories, whole)
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(DynamicsRun, "_checkpoint", killed_after)
+        patch.setattr(DynamicsRun, "checkpoint", killed_after)
         with pytest.raises(Killed):
             sgdsim.run(load_scenario(memories), out, quiet=True)
     path = Path(str(RunPaths(out).files(0).checkpoint))

@@ -19,6 +19,8 @@ ROWS = "batch_size = 8"
 PROCESSES = {
     "gd": "kind = 'gd', weight_decay = 0.1",
     "flow": "kind = 'gradient_flow', order = 2, solver = 'dopri5'",
+    "central flow": "kind = 'central_flow', max_critical = 2",
+    "edge flow": "kind = 'edge_flow'",
     "sgd": f"kind = 'sgd', {ROWS}, replacement = false, schedule = {{kind = 'warmup', steps = 2,"
     " then = {kind = 'cosine', steps = 4}}",
     "svag": f"kind = 'svag', {ROWS}, l = 2, projection = {{kind = 'spectral', bound = 0.5}}",
@@ -49,7 +51,16 @@ PROCESSES = {
     "rmsprop sde": f"kind = 'rmsprop_sde', {ROWS}, substeps = 1, epsilon = 0.1",
     "adam sde": f"kind = 'adam_sde', {ROWS}, substeps = 1, epsilon = 0.1",
 }
-NOT_JUDGED = ["flow", "heavy ball", "nesterov", "rmsprop", "adam", "sam"]
+NOT_JUDGED = [
+    "flow",
+    "central flow",
+    "edge flow",
+    "heavy ball",
+    "nesterov",
+    "rmsprop",
+    "adam",
+    "sam",
+]
 NOT_JUDGED += ["underdamped", "quicsort", "rmsprop sde", "adam sde"]
 
 
@@ -97,7 +108,7 @@ def test_every_process_moves_in_its_own_way(every):
     assert np.all(abs(last - last[0]) < 1)
     # Without random numbers trajectories are equal, with them they are not.
     same = {name for name, row in zip(PROCESSES, last, strict=True) if row[0] == row[1]}
-    assert same == {"gd", "flow", "rmsprop"}
+    assert same == {"gd", "flow", "central flow", "edge flow", "rmsprop"}
 
 
 def test_only_plain_processes_are_judged(every):
