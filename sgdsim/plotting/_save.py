@@ -12,6 +12,11 @@ from sgdsim.plotting._bounds import plot_bounds
 from sgdsim.plotting._convexity import plot_convexity
 from sgdsim.plotting._convexity_map import plot_case_convexity, plot_convexity_map
 from sgdsim.plotting._distance import plot_distance
+from sgdsim.plotting._edge import plot_sharpness
+from sgdsim.plotting._edge_break_even import plot_break_even
+from sgdsim.plotting._edge_distance import plot_predicted_loss, plot_process_distances
+from sgdsim.plotting._edge_phase import plot_phase_diagram
+from sgdsim.plotting._edge_ratios import plot_sharpness_ratios, plot_spectrum
 from sgdsim.plotting._exits import plot_exits
 from sgdsim.plotting._exits_basins import plot_basins
 from sgdsim.plotting._exits_gap import plot_gap, plot_gap_width
@@ -20,6 +25,7 @@ from sgdsim.plotting._exits_survival import plot_exit_survival
 from sgdsim.plotting._processes import plot_escapes, plot_losses, plot_validity
 from sgdsim.plotting._survival import plot_survival
 from sgdsim.plotting._sweep import plot_sweep
+from sgdsim.plotting._training import plot_bounds_over_time, plot_factors
 from sgdsim.store import Location
 from sgdsim.store._files import disk_errors
 
@@ -46,6 +52,23 @@ FIGURES: dict[str, dict[str, Callable[[xr.DataTree], Figure | None]]] = {
         "gap_width": plot_gap_width,
         "basins": plot_basins,
     },
+    "bounds": {
+        "bounds": plot_bounds,
+        "bounds_over_time": plot_bounds_over_time,
+        "factors": plot_factors,
+    },
+    "edge": {
+        "sharpness": plot_sharpness,
+        "ratios": plot_sharpness_ratios,
+        "spectrum": plot_spectrum,
+        "distances": plot_process_distances,
+        "predicted_loss": plot_predicted_loss,
+        "break_even": plot_break_even,
+    },
+}
+#: Figures of a sweep of a study beside the one that all sweeps have.
+SWEEP_FIGURES: dict[str, dict[str, Callable[[xr.DataTree], Figure | None]]] = {
+    "edge": {"phase_diagram": plot_phase_diagram, "break_even": plot_break_even},
 }
 _DPI = 150
 
@@ -53,7 +76,8 @@ _DPI = 150
 def save_figures(tree: xr.DataTree, folder: Location) -> list[Location]:
     """Draw every figure of the study as PNG and SVG, each file whole or not at all.
 
-    A figure with nothing to show is left out. A sweep has one, of its points side by side.
+    A figure with nothing to show is left out. A sweep has one, of its points side by side,
+    and what is special to its study.
 
     Parameters
     ----------
@@ -85,7 +109,8 @@ def save_figures(tree: xr.DataTree, folder: Location) -> list[Location]:
     ['survival.png', 'survival.svg']
     """
     swept = bool(tree.to_dataset()["status"].dims)
-    figures = {"sweep": plot_sweep} if swept else FIGURES[str(tree.attrs["study"])]
+    study = str(tree.attrs["study"])
+    figures = {"sweep": plot_sweep, **SWEEP_FIGURES.get(study, {})} if swept else FIGURES[study]
     return [
         path
         for name, draw in figures.items()

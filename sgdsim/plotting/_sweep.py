@@ -10,13 +10,8 @@ from sgdsim.plotting._style import run_name
 from sgdsim.plotting._sweep_axes import label_text, view_axis
 from sgdsim.plotting._sweep_lines import draw_lines
 from sgdsim.plotting._sweep_maps import draw_maps
-from sgdsim.plotting._sweep_quantities import (
-    Quantity,
-    Sweep,
-    select_part,
-    sweep_marks,
-    sweep_quantities,
-)
+from sgdsim.plotting._sweep_points import Quantity, Sweep, select_part
+from sgdsim.plotting._sweep_quantities import sweep_marks, sweep_quantities
 from sgdsim.store import STATUSES
 
 #: As many processes or cases are drawn, as lines of one panel or as panels of their own.

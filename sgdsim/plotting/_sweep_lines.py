@@ -23,7 +23,7 @@ from sgdsim.plotting._style import (
     say_missing,
 )
 from sgdsim.plotting._sweep_axes import SweepAxisView, set_line_axis
-from sgdsim.plotting._sweep_quantities import Curve, Mark, Quantity, select_part
+from sgdsim.plotting._sweep_points import Curve, Mark, Quantity, select_part
 
 _COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK, GREY)
 _MARKERS = "osD^vPX*"

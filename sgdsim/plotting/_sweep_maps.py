@@ -8,14 +8,14 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from sgdsim.plotting._exits import legend_under, text_of
 from sgdsim.plotting._style import BLACK, new_figure, say_missing
 from sgdsim.plotting._sweep_axes import SweepAxisView, set_ticks
-from sgdsim.plotting._sweep_quantities import Mark, Quantity, select_part
+from sgdsim.plotting._sweep_points import Mark, Quantity, select_part
 
 _MOST_WRITTEN = 64
 # As many maps stand side by side where there is a single process or case.
@@ -23,12 +23,30 @@ _COLUMNS = 3
 _CELL = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
 
 
-class _Map(NamedTuple):
+class SweepMap(NamedTuple):
+    """One heat map.
+
+    Attributes
+    ----------
+    title, label
+        Above the map, and at its colour bar.
+    value
+        Numbers along the axes of the sweep.
+    part
+        Process or case, as a selection, to which its marks belong.
+    norm, colours
+        How numbers become colours.
+    coded
+        Whether numbers stand for words: they are not written, and have no colour bar.
+    """
+
     title: str
     label: str
     value: xr.DataArray
     part: dict[str, str]
     norm: Normalize
+    colours: str | Colormap = "viridis"
+    coded: bool = False
 
 
 def draw_maps(
@@ -64,30 +82,34 @@ def draw_maps(
     figure, table = new_figure(max(3.9 * columns, 6.5), 3.1 * rows + 0.4, rows, columns)
     panels = table.flatten().tolist()
     for one, ax in zip(maps, panels, strict=False):
-        _draw_map(ax, one, axes, marks)
+        draw_map(ax, one, axes, marks)
     for ax in panels[len(maps) :]:
         ax.set_axis_off()
     legend_under(figure, panels, columns=2)
     return figure
 
 
-def _maps_of(quantity: Quantity, dim: str, names: Sequence[str]) -> list[_Map]:
+def _maps_of(quantity: Quantity, dim: str, names: Sequence[str]) -> list[SweepMap]:
     label, measured = quantity.label, quantity.curves[0].value
     if dim:
         # Maps of the same quantity for several processes have the same colours.
         norm = _norm(measured.values, quantity)
         return [
-            _Map(text_of(name, 36), label, select_part(measured, {dim: name}), {dim: name}, norm)
+            SweepMap(
+                text_of(name, 36), label, select_part(measured, {dim: name}), {dim: name}, norm
+            )
             for name in names
         ]
     maps = []
     for curve in quantity.curves:
         if curve.reference:
             value, bar = measured / curve.value, f"measured over {curve.label}"
-            maps.append(_Map(f"over {curve.label}", bar, value, {}, _norm(value.values, quantity)))
+            maps.append(
+                SweepMap(f"over {curve.label}", bar, value, {}, _norm(value.values, quantity))
+            )
         else:
             norm = _norm(curve.value.values, quantity)
-            maps.append(_Map(curve.label, label, curve.value, {}, norm))
+            maps.append(SweepMap(curve.label, label, curve.value, {}, norm))
     return maps
 
 
@@ -103,11 +125,12 @@ def _norm(values: np.ndarray, quantity: Quantity) -> Normalize:
     return Normalize(low, high)
 
 
-def _draw_map(
-    ax: Axes, one: _Map, axes: tuple[SweepAxisView, SweepAxisView], marks: Sequence[Mark]
+def draw_map(
+    ax: Axes, one: SweepMap, axes: tuple[SweepAxisView, SweepAxisView], marks: Sequence[Mark]
 ) -> None:
+    """Draw one map into a panel, with its colour bar, its numbers if they are few, and marks."""
     vertical, horizontal = axes
-    values = _in_order(one.value, axes)
+    values = in_order(one.value, axes)
     ax.grid(visible=False)
     ax.set_title(one.title, fontsize="medium")
     if np.isnan(values).all():
@@ -116,20 +139,23 @@ def _draw_map(
         return
     ax.set(xlabel=horizontal.label, ylabel=vertical.label)
     image = ax.imshow(
-        np.ma.masked_invalid(values), norm=one.norm, origin="lower", aspect="auto", cmap="viridis"
+        np.ma.masked_invalid(values), norm=one.norm, origin="lower", aspect="auto", cmap=one.colours
     )
     set_ticks(ax, horizontal, np.arange(values.shape[1], dtype=float), along="x")
     set_ticks(ax, vertical, np.arange(values.shape[0], dtype=float), along="y")
     for mark in marks:
-        where = _in_order(select_part(mark.where, one.part), axes)
+        where = in_order(select_part(mark.where, one.part), axes)
         if where.any():
             _draw_mark(ax, mark, np.argwhere(where)[:, ::-1])
+    if one.coded:
+        return
     if values.size <= _MOST_WRITTEN:
         _write_numbers(ax, values, image)
     ax.figure.colorbar(image, ax=ax).set_label(one.label, fontsize="small")
 
 
-def _in_order(array: xr.DataArray, axes: tuple[SweepAxisView, SweepAxisView]) -> np.ndarray:
+def in_order(array: xr.DataArray, axes: tuple[SweepAxisView, SweepAxisView]) -> np.ndarray:
+    """Numbers as a figure shows them, rows from bottom to top."""
     ordered = array.transpose(*(axis.dim for axis in axes))
     return ordered.isel({axis.dim: axis.order for axis in axes}).values
 

@@ -10,9 +10,13 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from sgdsim.plotting import plot_bounds, plot_convexity, plot_distance, plot_survival
 from sgdsim.plotting._save import FIGURES
 from sgdsim.store import open_run
-from sgdsim.testing import synthetic_dynamics_run, synthetic_run
+from sgdsim.testing import synthetic_dynamics_run, synthetic_run, synthetic_training_run
 
-FABRICATED = {"stagnation": synthetic_run, "dynamics": synthetic_dynamics_run}
+FABRICATED = {
+    "stagnation": synthetic_run,
+    "dynamics": synthetic_dynamics_run,
+    "bounds": synthetic_training_run,
+}
 EVERY = [(study, name) for study in FABRICATED for name in FIGURES[study]]
 
 
