@@ -3,17 +3,27 @@
 Nothing heavy is imported at the top, so that ``--help`` and completion answer at once.
 """
 
-import contextlib
 import os
 import pathlib
-import sys
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from sgdsim._errors import SgdsimError
+from sgdsim._cli_bounds import bounds_command, explain_command
+from sgdsim._cli_common import (
+    ClusterOption,
+    DebugOption,
+    MultiHostOption,
+    QuietOption,
+    ScenarioArgument,
+    SetOption,
+    StoreArgument,
+    clear_errors,
+    fail,
+)
+from sgdsim._cli_edge import analyze_command, import_command
+from sgdsim._cli_selftest import selftest_command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,73 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_UNEXPECTED = 1
-_INTERRUPTED = 130
 _POINTS_FAILED = 3
-
-
-def _complete_scenario(incomplete: str) -> list[str]:
-    from sgdsim.scenario import scenario_names
-
-    folder = os.path.dirname(incomplete)
-    found = pathlib.Path(folder).glob("*.toml")
-    files = sorted(os.path.join(folder, file.name) for file in found)
-    return [name for name in [*scenario_names(), *files] if name.startswith(incomplete)]
-
-
-def _complete_run(incomplete: str) -> list[str]:
-    folder = os.path.dirname(incomplete)
-    found = sorted(pathlib.Path(folder).glob("*/run.zarr*"))
-    runs = {os.path.join(folder, store.parent.name): None for store in found}
-    if not runs and not folder:
-        found = sorted(pathlib.Path("sgdsim-runs").glob("*/run.zarr*"))
-        runs = {str(store.parent): None for store in found}
-    return [run for run in runs if run.startswith(incomplete)]
-
-
-ScenarioArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME_OR_FILE",
-        help="Name of a built-in scenario (see `sgdsim list`), a TOML file, or the folder of a "
-        "run.",
-        autocompletion=_complete_scenario,
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change one key, for example ensemble.trajectories=16. May be given several times.",
-    ),
-]
-StoreArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="FOLDER", help="Folder of a run, or its URL.", autocompletion=_complete_run
-    ),
-]
-ClusterOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="WHERE",
-        help="Workers for the batches of a sweep: local:4 (processes here) or "
-        "tcp://host:port (a Dask scheduler). Default: this process.",
-    ),
-]
-MultiHostOption = Annotated[
-    bool,
-    typer.Option(
-        "--multi-host",
-        help="One ensemble over several machines: start this command once per machine (srun, "
-        "mpirun). The first process writes the run.",
-    ),
-]
-QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No progress and no tables; only errors.")
-]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def _show_version(wanted: bool) -> bool:
@@ -120,7 +64,7 @@ def _main(
 @app.command("list")
 def list_command(debug: DebugOption = False) -> None:
     """List the built-in scenarios."""
-    with _clear_errors(debug):
+    with clear_errors(debug):
         from sgdsim.scenario import list_scenarios
 
         scenarios = list_scenarios()
@@ -147,7 +91,7 @@ def show(
 
         $ sgdsim show stagnation --set dynamics.kind=sgd
     """
-    with _clear_errors(debug):
+    with clear_errors(debug):
         from sgdsim.scenario import load_scenario, to_toml
 
         loaded = load_scenario(scenario, settings or ())
@@ -162,7 +106,7 @@ def schema(debug: DebugOption = False) -> None:
 
         $ sgdsim schema > scenario.schema.json
     """
-    with _clear_errors(debug):
+    with clear_errors(debug):
         import json
 
         from sgdsim.scenario import scenario_schema
@@ -177,7 +121,7 @@ def doctor(debug: DebugOption = False) -> None:
     Looks at versions and devices, at whether this JAX computes correctly, whether the current
     folder can be written to, and whether the built-in scenarios load.
     """
-    with _clear_errors(debug):
+    with clear_errors(debug):
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -241,7 +185,7 @@ def run(
 
         $ sgdsim run runs/second --out runs/second-again
     """
-    with _clear_errors(debug):
+    with clear_errors(debug):
         if seed is not None:
             settings = [*(settings or ()), f"ensemble.seed={seed}"]
         # Mistakes in the scenario and a folder that is taken are told before JAX is imported.
@@ -256,7 +200,7 @@ def run(
             loaded = load_scenario(scenario, settings or ())
         folder = out or str(pathlib.Path("sgdsim-runs", loaded.name))
         if again and os.path.realpath(folder) == os.path.realpath(scenario):
-            _fail(f"{scenario} cannot be made again in its own place; give an --out.", 2, debug)
+            fail(f"{scenario} cannot be made again in its own place; give an --out.", 2, debug)
         from sgdsim.runs._cluster import check_cluster
         from sgdsim.runs._output import check_output
 
@@ -303,7 +247,7 @@ def resume(
 
         $ sgdsim resume sgdsim-runs/phase --cluster local:2 --retry-failed
     """
-    with _clear_errors(debug):
+    with clear_errors(debug):
         is_first = _join_other_hosts(multi_host)
         from sgdsim.runs._run import resume as resume_run
 
@@ -319,7 +263,7 @@ def status(store: StoreArgument, debug: DebugOption = False) -> None:
 
     $ sgdsim status sgdsim-runs/phase
     """
-    with _clear_errors(debug):
+    with clear_errors(debug):
         from sgdsim.runs._status import print_status
 
         print_status(store)
@@ -333,7 +277,7 @@ def validate(store: StoreArgument, debug: DebugOption = False) -> None:
 
         $ sgdsim validate sgdsim-runs/stagnation
     """
-    with _clear_errors(debug):
+    with clear_errors(debug):
         from sgdsim.store import validate as validate_store
 
         problems = validate_store(store)
@@ -342,6 +286,13 @@ def validate(store: StoreArgument, debug: DebugOption = False) -> None:
         if problems:
             raise typer.Exit(1)
         typer.echo("the dataset is whole: every chunk can be read and fits the contract.")
+
+
+app.command("bounds")(bounds_command)
+app.command("explain")(explain_command)
+app.command("import")(import_command)
+app.command("analyze")(analyze_command)
+app.command("selftest")(selftest_command)
 
 
 def _is_run(scenario: str) -> bool:
@@ -379,28 +330,3 @@ def _version() -> str:
         return importlib.metadata.version("sgdsim")
     except importlib.metadata.PackageNotFoundError:
         return "(not installed; in a checkout, run: pip install -e .)"
-
-
-@contextlib.contextmanager
-def _clear_errors(debug: bool) -> Iterator[None]:
-    """Show an error as one message and end with its status; the traceback only with ``--debug``."""
-    try:
-        yield
-    except (typer.Exit, typer.Abort, BrokenPipeError):
-        raise
-    except SgdsimError as error:
-        _fail(str(error), error.exit_code, debug)
-    except KeyboardInterrupt:
-        _fail("interrupted.", _INTERRUPTED, debug)
-    except Exception as error:
-        text = f"unexpected {type(error).__name__}: {error}"
-        advice = "" if debug else "\nRun the command again with --debug to see where it happened."
-        _fail(text + advice, _UNEXPECTED, debug)
-
-
-def _fail(message: str, status: int, debug: bool) -> None:
-    if debug:
-        traceback.print_exc(file=sys.stderr)
-    colour = None if os.environ.get("NO_COLOR") else typer.colors.RED
-    typer.secho(f"error: {message}", fg=colour, err=True)
-    raise typer.Exit(status)

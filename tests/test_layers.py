@@ -17,22 +17,28 @@ LAYERS = [
     "ensemble",
     "stagnation",
     "bounds",
+    "evaluation",
+    "networks",
     "stability",
     "store",
+    "readers",
     "runs",
     "plotting",
+    "selftest",
 ]
 #: These read scenarios or datasets and know nothing of the simulator.
 ALLOWED = {
     "scenario": set(),
     "store": {"scenario"},
+    "readers": set(),
+    "evaluation": {"scenario", "bounds"},
     "plotting": {"store"},
     # A run draws its figures at its end; plotting in turn sees datasets only.
     "runs": {*LAYERS[: LAYERS.index("runs")], "plotting"},
 }
 #: Modules that all may use and that use no layer.
 COMMON = {"_caching", "_checks", "_errors", "_typing"}
-WITHOUT_JAX = {"scenario", "store", "plotting", "bounds"}
+WITHOUT_JAX = {"scenario", "store", "readers", "plotting", "bounds", "evaluation"}
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -66,7 +72,14 @@ def test_every_package_is_a_layer():
     packages = {file.parent.name for file in SOURCE.glob("*/__init__.py")}
     assert packages == {*LAYERS, "testing"}
     loose = {file.name for file in SOURCE.glob("*.py")}
-    assert loose == {"__init__.py", "_cli.py", "_doctor.py"} | {f"{name}.py" for name in COMMON}
+    commands = {
+        "_cli.py",
+        "_cli_bounds.py",
+        "_cli_common.py",
+        "_cli_edge.py",
+        "_cli_selftest.py",
+    }
+    assert loose == {"__init__.py", "_doctor.py"} | commands | {f"{name}.py" for name in COMMON}
 
 
 @pytest.mark.parametrize("layer", LAYERS)
