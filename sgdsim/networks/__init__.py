@@ -22,9 +22,9 @@ from sgdsim.networks._geometry import (
 )
 from sgdsim.networks._gibbs import gibbs_errors as gibbs_errors
 from sgdsim.networks._gradients import fisher_rao as fisher_rao, gradient_noise as gradient_noise
+from sgdsim.networks._ingredient_groups import Effort as Effort
 from sgdsim.networks._ingredients import (
     MEASURABLE as MEASURABLE,
-    Effort as Effort,
     measure_network as measure_network,
 )
 from sgdsim.networks._layer_list import (

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from sgdsim._checks import check_positive
 from sgdsim.stagnation._survival import check_confidence
 
 
@@ -319,9 +320,3 @@ def exit_rate(exits: int, exposure: SupportsFloat, confidence: float) -> ExitRat
 def exp_or_inf(value: float) -> float:
     """Exponential, inf where it overflows."""
     return math.exp(value) if value < 709.0 else math.inf
-
-
-def check_positive(name: str, value: float) -> None:
-    """Refuse a number that is not positive and finite."""
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be a positive finite number, got {value!r}.")

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special, stats
 
-from sgdsim.stagnation._escape import check_positive
+from sgdsim._checks import check_positive
 
 #: Rows of the killed kernel must add up, with the mass they lose, to one within this.
 _LOST_BY_QUADRATURE = 1e-9

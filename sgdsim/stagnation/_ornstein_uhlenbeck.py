@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy import integrate, special
 
+from sgdsim._checks import check_not_negative, check_positive
 from sgdsim.stagnation import _kummer as kummer
-from sgdsim.stagnation._escape import check_positive, exp_or_inf
+from sgdsim.stagnation._escape import exp_or_inf
 from sgdsim.stagnation._passage import _OVERSHOOT
 
 #: Shares below exp(-40) of an integral are left to the coarser part of its quadrature.
@@ -76,7 +77,7 @@ class OrnsteinUhlenbeckExit:
 
     def __post_init__(self) -> None:
         for name in ("rate", "monitoring_step"):
-            _check_not_negative(name, float(getattr(self, name)))
+            check_not_negative(name, float(getattr(self, name)))
         check_positive("noise_scale", float(self.noise_scale))
         check_positive("radius", float(self.radius))
         if self.dimension < 1:
@@ -356,7 +357,7 @@ def level_exit_time(
     pull, scale, between = float(rate), float(noise_scale), float(monitoring_step)
     check_positive("rate", pull)
     check_positive("noise_scale", scale)
-    _check_not_negative("monitoring_step", between)
+    check_not_negative("monitoring_step", between)
     if not float(start) <= float(level):
         raise ValueError(
             f"start must not lie above the level {float(level):g}, got {float(start):g}: "
@@ -394,8 +395,3 @@ def _log_growth(x: float, half: float) -> float:
     # The same by the incomplete gamma function, whose exponential is taken out.
     mass = math.log(float(special.gammainc(half, x)))
     return math.lgamma(half + 1) - half * math.log(x) + x + mass
-
-
-def _check_not_negative(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a finite number and not negative, got {value!r}.")

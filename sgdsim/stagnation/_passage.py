@@ -11,7 +11,8 @@ from typing import SupportsFloat
 import numpy as np
 from jaxtyping import Float
 
-from sgdsim.stagnation._escape import check_positive, exp_or_inf
+from sgdsim._checks import check_positive
+from sgdsim.stagnation._escape import exp_or_inf
 
 #: Boltzmann weights below exp(-60) of the largest one are left out.
 _NEGLIGIBLE = 60.0

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from sgdsim.stagnation._escape import check_positive, exp_or_inf
+from sgdsim._checks import check_positive
+from sgdsim.stagnation._escape import exp_or_inf
 
 
 def power_law_exponent(

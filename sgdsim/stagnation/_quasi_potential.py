@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import linalg
 
-from sgdsim.stagnation._escape import check_positive
+from sgdsim._checks import check_positive
 
 #: Directions with a smaller share of the spread than this are never visited.
 _NO_NOISE = 1e-13
