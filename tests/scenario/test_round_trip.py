@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import tomllib
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import assume, given, settings, strategies as st
@@ -23,6 +23,8 @@ from sgdsim.scenario import (
     scenario_schema,
     to_toml,
 )
+from sgdsim.scenario._edge import Further
+from sgdsim.scenario._quantities import QUANTITIES_OF_TWO_EDGE_PROCESSES, QuantityOfTwo
 from sgdsim.scenario._schema import study_table
 
 counts = st.integers(1, 2**31 - 1)
@@ -33,6 +35,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 words = st.text(min_size=1)
 names = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,20}\Z")
 auto = st.just("auto")
+OF_TWO_PROCESSES = (*get_args(QuantityOfTwo), *QUANTITIES_OF_TWO_EDGE_PROCESSES)
 RIPPLES = ("curvature", "amplitude", "period")
 
 
@@ -45,13 +48,16 @@ fixed_noises = (
     | table("langevin", inverse_temperature=positive)
     | table("constant", covariance=st.just([[2, -0.5], [-0.5, 1.0]]))
 )
-row_noises = (
-    table("minibatch", {"replacement": st.booleans()})
-    | table("hessian_aligned", form=st.just("cross_entropy"))
-    | table("diagonal")
-    | table("low_rank", rank=counts)
-    | table("label", std=positive)
-)
+
+
+def row_noises(loss: str) -> Any:
+    return (
+        table("minibatch", {"replacement": st.booleans()})
+        | table("hessian_aligned", form=st.just(loss))
+        | table("diagonal")
+        | table("low_rank", rank=counts)
+        | table("label", std=positive)
+    )
 
 
 def heavy(base: Any) -> Any:
@@ -88,11 +94,11 @@ models = (
 )
 
 
-def any_dynamics(rows: int) -> Any:
+def any_dynamics(rows: int, loss: str = "cross_entropy") -> Any:
     """Dynamics of every kind, on ``rows`` rows of data."""
     eta = {"learning_rate": positive}
     batch = eta | {"batch_size": st.integers(1, rows)}
-    noise = {"noise": heavy(row_noises | fixed_noises)}
+    noise = {"noise": heavy(row_noises(loss) | fixed_noises)}
     drawn = {**modifiers, "replacement": st.booleans()}
     equation = {**modifiers, **noise}
     optimizer = {**drawn, **noise}
@@ -143,7 +149,7 @@ def claims(
     quantity = draw(st.sampled_from(KNOWN_QUANTITIES[study]))
     claim = {"quantity": quantity, "text": draw(words), "source": draw(words), **bounds}
     if processes is not None:
-        number = 2 if quantity.startswith("loss_") else 1
+        number = 2 if quantity in OF_TWO_PROCESSES else 1
         assume(len(processes) >= number)
         claim["processes"] = draw(st.permutations(processes))[:number]
     if cases is not None:
@@ -378,6 +384,76 @@ def bounds_tables(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+@st.composite
+def regression_tables(draw: st.DrawFn) -> dict[str, Any]:
+    rows = st.integers(2, 10**6)
+    signs = {"held_out": seeds, "flips": st.floats(0, 0.5), "noise": st.floats(0, 9), "seed": seeds}
+    data = table("chebyshev", degree=st.integers(1, 100), training=rows) | table(
+        "noisy_signs", signs, dimension=counts, training=rows
+    )
+    model = {"initial": st.sampled_from(["uniform", "xavier"]), "hidden_gain": positive}
+    return {
+        "kind": "regression",
+        "ridge": draw(st.floats(0, allow_infinity=False)),
+        "data": draw(data),
+        "model": draw(
+            table(
+                "mlp",
+                model | {"output_bias": st.booleans()},
+                hidden=st.lists(counts, min_size=1, max_size=3),
+                activation=activations,
+            )
+        ),
+    }
+
+
+@st.composite
+def edge_tables(draw: st.DrawFn) -> dict[str, Any]:
+    tables = draw(common_tables()) | {"study": "edge"}
+    chunk, steps = tables["ensemble"]["chunk_steps"], tables["ensemble"]["steps"]
+    kinds = {"classification": data_tables(), "regression": regression_tables()}
+    kind = draw(st.sampled_from(sorted(kinds)))
+    tables["problem"] = draw(kinds[kind])
+    loss = {"classification": "cross_entropy", "regression": "mse"}[kind]
+    moves = any_dynamics(tables["problem"]["data"]["training"], loss)
+    start = table("random", {"seed": seeds, "gain": positive, "each": st.booleans()})
+    tables["start"] = draw(start)
+    labels = draw(st.lists(words, min_size=1, max_size=3, unique=True))
+    tables["process"] = [{"name": label, "dynamics": draw(moves)} for label in labels]
+    last = tables["process"][-1]
+    if steps > chunk and draw(st.booleans()):
+        last["steps"] = steps - chunk
+    if len(labels) > 1 and last.get("steps", steps) > chunk and draw(st.booleans()):
+        last["fork"] = {"process": labels[0], "step": chunk}
+    elif draw(st.booleans()):
+        last["start"] = draw(start)
+    eigenvalues = draw(st.integers(1, 99))
+    measured = {
+        "eigenvalues": st.just(eigenvalues),
+        "most_products": st.integers(100, 10**6),
+        "tolerance": positive,
+        "midpoint": st.booleans(),
+        "batch_error": positive,
+        "most_batches": st.integers(2, 10**6),
+        "trace_products": st.just(0) | st.integers(2, 10**6),
+        "sketch": seeds,
+        "also": st.lists(st.sampled_from(get_args(Further)), unique=True),
+        "seed": seeds,
+    }
+    tables["curvature"] = draw(st.fixed_dictionaries({}, optional=measured))
+    if "eigenvalues" in tables["curvature"]:
+        tables["curvature"].setdefault("most_products", 100)
+    band = {"band": st.floats(0, 1, exclude_min=True, exclude_max=True)}
+    tables["detector"] = draw(st.fixed_dictionaries({}, optional=band))
+    tables["claim"] = draw(st.lists(claims("edge", labels), max_size=2))
+    return tables
+
+
+any_tables = (
+    stagnation_tables() | dynamics_tables() | exits_tables() | bounds_tables() | edge_tables()
+)
+
+
 def scenario(tables: dict[str, Any]) -> Scenario:
     root = study_table(tables)
     assert issubclass(root, Scenario)
@@ -385,7 +461,7 @@ def scenario(tables: dict[str, Any]) -> Scenario:
 
 
 @settings(max_examples=100, deadline=None)
-@given(stagnation_tables() | dynamics_tables() | exits_tables() | bounds_tables())
+@given(any_tables)
 def test_json(tables: dict[str, Any]) -> None:
     first = scenario(tables)
     text = first.canonical_json()
@@ -397,7 +473,7 @@ def test_json(tables: dict[str, Any]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(stagnation_tables() | dynamics_tables() | exits_tables() | bounds_tables())
+@given(any_tables)
 def test_toml(tables: dict[str, Any]) -> None:
     first = scenario(tables)
     again = scenario(tomllib.loads(to_toml(first)))
