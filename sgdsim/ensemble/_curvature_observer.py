@@ -28,7 +28,7 @@ from sgdsim.dynamics import (
     preconditioner,
     predicted_loss,
 )
-from sgdsim.ensemble._curvature_further import FURTHER, Look
+from sgdsim.ensemble._curvature_further import FURTHER, Look, sum_of_products
 from sgdsim.ensemble._loop import CarryingObserver
 from sgdsim.ensemble._sketch import count_sketch
 from sgdsim.problems import Problem, Rows, squared_norm, stream, wrong_share
@@ -41,7 +41,8 @@ class CurvatureObserver(CarryingObserver):
     ``hessian_residual`` (the largest ones), ``midpoint_sharpness``, ``preconditioned_sharpness``
     of adaptive optimizers, ``batch_sharpness`` and ``gradient_noise_interaction``,
     ``hessian_trace``, ``products`` and ``sketch``, as far as they are asked for, and the
-    ``predicted_loss`` of a flow at the edge.
+    ``predicted_loss`` of a flow at the edge. What ``also`` names adds its own, and the
+    ``further_products`` that it took.
 
     Parameters
     ----------
@@ -71,9 +72,17 @@ class CurvatureObserver(CarryingObserver):
         Length of the random projection of the parameters; 0: none.
     also
         What else is recorded: names of ``smallest`` (eigenvalue), ``gauss_newton`` (its largest
-        eigenvalue), ``critical`` (sharpness, from forward passes along the gradient),
-        ``self_stabilisation`` (third derivatives) and ``alignment`` (of gradient and noise with
-        the eigenvectors).
+        eigenvalue), ``fisher`` (largest eigenvalue of the Fisher matrix, of `cross_entropies` and
+        `squared_errors`), ``noise`` (largest eigenvalue and trace of the covariance of the
+        gradients of single rows), ``blocks`` (largest Hessian eigenvalue of every array of
+        ``theta`` alone, in flatten order), ``density`` (nodes and weights of a
+        `sgdsim.curvature.SpectralDensity` of the Hessian), ``critical`` (sharpness, from forward
+        passes along the gradient), ``self_stabilisation`` (third derivatives) and ``alignment``
+        (of gradient and noise with the eigenvectors).
+    density_probes, density_depth
+        Random start vectors of the density, and Hessian products of each of them, which is the
+        number of nodes. Where there are fewer parameters, the nodes that are left over are NaN
+        and have the weight zero.
 
     Examples
     --------
@@ -108,6 +117,8 @@ class CurvatureObserver(CarryingObserver):
     trace_products: int = eqx.field(static=True, default=0)
     sketch: int = eqx.field(static=True, default=0)
     also: tuple[str, ...] = eqx.field(static=True, default=())
+    density_probes: int = eqx.field(static=True, default=2)
+    density_depth: int = eqx.field(static=True, default=16)
 
     def start(self, problem, stepper, iterate, member):
         """Know no eigenvector yet."""
@@ -162,9 +173,14 @@ class CurvatureObserver(CarryingObserver):
             keys[5],
             self.tolerance,
             self.most_products,
+            self.density_probes,
+            self.density_depth,
         )
-        for name in self.also:
-            found |= FURTHER[name](look)
+        if self.also:
+            further = [FURTHER[name](look) for name in self.also]
+            found["further_products"] = sum_of_products(further)
+            for one in further:
+                found |= one.values
         if self.sketch:
             # One key for all records: what is compared must be projected alike.
             found["sketch"] = count_sketch(theta, self.sketch, stream(self.seed, "sketch"))

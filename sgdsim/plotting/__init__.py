@@ -8,7 +8,9 @@ from sgdsim.plotting._convexity_map import (
 )
 from sgdsim.plotting._distance import plot_distance as plot_distance
 from sgdsim.plotting._edge import plot_sharpness as plot_sharpness
+from sgdsim.plotting._edge_blocks import plot_block_sharpness as plot_block_sharpness
 from sgdsim.plotting._edge_break_even import plot_break_even as plot_break_even
+from sgdsim.plotting._edge_density import plot_spectral_density as plot_spectral_density
 from sgdsim.plotting._edge_distance import (
     plot_predicted_loss as plot_predicted_loss,
     plot_process_distances as plot_process_distances,

@@ -13,7 +13,9 @@ from sgdsim.plotting._convexity import plot_convexity
 from sgdsim.plotting._convexity_map import plot_case_convexity, plot_convexity_map
 from sgdsim.plotting._distance import plot_distance
 from sgdsim.plotting._edge import plot_sharpness
+from sgdsim.plotting._edge_blocks import plot_block_sharpness
 from sgdsim.plotting._edge_break_even import plot_break_even
+from sgdsim.plotting._edge_density import plot_spectral_density
 from sgdsim.plotting._edge_distance import plot_predicted_loss, plot_process_distances
 from sgdsim.plotting._edge_phase import plot_phase_diagram
 from sgdsim.plotting._edge_ratios import plot_sharpness_ratios, plot_spectrum
@@ -61,6 +63,8 @@ FIGURES: dict[str, dict[str, Callable[[xr.DataTree], Figure | None]]] = {
         "sharpness": plot_sharpness,
         "ratios": plot_sharpness_ratios,
         "spectrum": plot_spectrum,
+        "density": plot_spectral_density,
+        "blocks": plot_block_sharpness,
         "distances": plot_process_distances,
         "predicted_loss": plot_predicted_loss,
         "break_even": plot_break_even,

@@ -6,6 +6,7 @@ from sgdsim.problems._biased import (
 )
 from sgdsim.problems._build import (
     Minimised as Minimised,
+    array_count as array_count,
     build_known as build_known,
     build_landscape as build_landscape,
     build_problem as build_problem,

@@ -129,6 +129,16 @@ def layer_count(problem: Classification) -> int:
     return len(getattr(problem.model, "widths", ())) + 1
 
 
+def array_count(problem: ProblemTable) -> int:
+    """Count the arrays that the parameters of a scenario's problem consist of."""
+    if problem.kind == "landscape":
+        return 1
+    if problem.kind == "classification":
+        return layer_count(problem)
+    model = problem.model
+    return 2 * (len(model.widths) + 1) - (not model.output_bias)
+
+
 def build_landscape(table: AnalyticLandscape) -> AbstractLandscape:
     """Make the landscape of a scenario; the table has the fields of the class."""
     fields = table.model_dump(exclude={"kind"})

@@ -26,7 +26,7 @@ from sgdsim.ensemble import (
     choose_layout,
     on_host,
 )
-from sgdsim.problems import Problem, Rows, build_problem, build_starts, cast
+from sgdsim.problems import Problem, Rows, array_count, build_problem, build_starts, cast
 from sgdsim.runs._checkpoint import load_tree, save_tree
 from sgdsim.runs._edge_assess import assess, distances
 from sgdsim.runs._edge_report import print_edge
@@ -98,12 +98,16 @@ class EdgeRun(ProcessesRun[EdgeScenario]):
     def dimensions(cls, scenario: EdgeScenario) -> Dimensions:
         """Work out the size of the dataset."""
         schedule, curvature = scenario.ensemble, scenario.curvature
+        dense = "density" in curvature.also
         coords = {
             "process": [process.name for process in scenario.process],
             "trajectory": np.arange(schedule.trajectories),
             "step": recorded_steps(scenario),
             "rank": np.arange(curvature.eigenvalues),
             "bucket": np.arange(curvature.sketch),
+            "block": np.arange(_most_arrays(scenario) if "blocks" in curvature.also else 0),
+            "draw": np.arange(curvature.density_probes if dense else 0),
+            "node": np.arange(curvature.density_depth if dense else 0),
         }
         return Dimensions(coords, {"step": schedule.chunk_steps // schedule.record_every})
 
@@ -187,6 +191,8 @@ class EdgeRun(ProcessesRun[EdgeScenario]):
             trace_products=wanted.trace_products,
             sketch=wanted.sketch,
             also=wanted.also,
+            density_probes=wanted.density_probes,
+            density_depth=wanted.density_depth,
         )
 
     def start_of(self, number: int) -> EnsembleState:
@@ -218,11 +224,14 @@ class EdgeRun(ProcessesRun[EdgeScenario]):
         # The dataset is written by whole chunks; behind the end of a shorter process are none.
         beyond = 0 if rows.stop - rows.start == chunk else chunk - 1
         beyond = min(beyond, schedule.steps // schedule.record_every + 1 - rows.stop)
+        blocks = len(self.dimensions(self.scenario).coords["block"])
         values = {}
         for name, value in on_host(found, self.trajectories).items():
             spec = _RECORDED[name]
             whole = value[None].astype(spec.dtype)
-            padding = [(0, beyond if axis == 2 else 0) for axis in range(whole.ndim)]
+            # Networks of other processes may have more arrays.
+            more = {"step": beyond, "block": blocks - whole.shape[-1]}
+            padding = [(0, more.get(dim, 0)) for dim in spec.dims]
             values[name] = np.pad(whole, padding, constant_values=spec.fill)
         here = {**self.here, "step": slice(rows.start, rows.stop + beyond)}
         self.store.write("edge", values, here)
@@ -248,6 +257,11 @@ def _batch_size(dynamics: Dynamics) -> int | None:
     if foreign or dynamics.kind in ("label_noise_sgd", "sgld") or not dynamics.draws_rows:
         return None
     return getattr(dynamics, "batch_size", None)
+
+
+def _most_arrays(scenario: EdgeScenario) -> int:
+    """Largest number of parameter arrays of a process."""
+    return max(array_count(process.problem or scenario.problem) for process in scenario.process)
 
 
 def _setting(scenario: EdgeScenario, process: EdgeProcess) -> Setting:

@@ -16,9 +16,19 @@ from sgdsim.scenario._schema import Claim, Scenario
 from sgdsim.scenario._side_by_side import checked_names, checked_processes
 from sgdsim.scenario._start import Start, fitting_start
 
-Further = Literal["smallest", "gauss_newton", "critical", "self_stabilisation", "alignment"]
+Further = Literal[
+    "smallest",
+    "gauss_newton",
+    "fisher",
+    "noise",
+    "blocks",
+    "density",
+    "critical",
+    "self_stabilisation",
+    "alignment",
+]
 #: Of these, what needs the rows and the outputs of a network.
-_OF_NETWORKS = ("gauss_newton", "alignment")
+_OF_NETWORKS = ("gauss_newton", "fisher", "noise", "alignment")
 
 
 def _some_or_none(products: int) -> int:
@@ -77,9 +87,19 @@ class Curvature(Table):
     also: Annotated[tuple[Further, ...], Field(strict=False)] = Field(
         default=(),
         description="What else is measured: smallest (Hessian eigenvalue), gauss_newton (its "
-        "largest eigenvalue), critical (sharpness along the gradient, from forward passes), "
-        "self_stabilisation (third derivatives), alignment (of gradient and noise with the "
-        "eigenvectors).",
+        "largest eigenvalue), fisher (largest eigenvalue of the Fisher matrix), noise (largest "
+        "eigenvalue and trace of the covariance of the gradients of single rows), blocks (largest "
+        "Hessian eigenvalue of every parameter array alone), density (of the Hessian eigenvalues), "
+        "critical (sharpness along the gradient, from forward passes), self_stabilisation (third "
+        "derivatives), alignment (of gradient and noise with the eigenvectors).",
+    )
+    density_probes: Count = Field(
+        default=2, description="Random start vectors for the density of the eigenvalues."
+    )
+    density_depth: Count = Field(
+        default=16,
+        description="Hessian products of each of them, which is the number of nodes of its "
+        "quadrature; no more than there are parameters.",
     )
     seed: Seed = Field(default=0, description="Seed of start vectors, batches and signs.")
 

@@ -77,6 +77,27 @@ EDGE: tuple[VariableSpec, ...] = (
         ("smallest_eigenvalue", "smallest Hessian eigenvalue", "1", "lambda_min(H)"),
         ("smallest_residual", "residual of its eigenpair", "1", "|H v - lambda v|"),
         ("gauss_newton_sharpness", "largest eigenvalue of the Gauss-Newton matrix"),
+        ("gauss_newton_residual", "residual of its eigenpair", "1", "|G v - lambda v|"),
+        (
+            "fisher_sharpness",
+            "largest eigenvalue of the Fisher matrix, without the ridge",
+            "1",
+            "lambda_max(F), F = mean of J_i' E_y[grad l grad l'] J_i over rows",
+        ),
+        ("fisher_residual", "residual of its eigenpair", "1", "|F v - lambda v|"),
+        (
+            "noise_eigenvalue",
+            "largest eigenvalue of the covariance of the gradients of single rows",
+            "1",
+            "lambda_max(C)",
+        ),
+        ("noise_residual", "residual of its eigenpair", "1", "|C v - lambda v|"),
+        (
+            "noise_trace",
+            "trace of the covariance of the gradients of single rows, exact",
+            "1",
+            "tr C = mean of |g_i - g|^2 over rows",
+        ),
         (
             "critical_sharpness",
             "two over the smallest step along the gradient that raises the loss",
@@ -120,6 +141,12 @@ EDGE: tuple[VariableSpec, ...] = (
         "int32",
         ("products", "Hessian products that the sharpnesses of the record took"),
         ("batches", "batches, each with one Hessian product, for the batch sharpness"),
+        (
+            "further_products",
+            "matrix-vector products of the eigenvalues, densities and alignments that the scenario "
+            "names in curvature.also; third derivatives, forward passes and gradients of rows are "
+            "none",
+        ),
     ),
     flag("edge", "state", _ALONG, "what the run is doing", EDGE_STATES, 0),
     *variables(
@@ -128,6 +155,31 @@ EDGE: tuple[VariableSpec, ...] = (
         "float64",
         ("hessian_eigenvalue", "largest Hessian eigenvalues"),
         ("hessian_residual", "residual of the eigenpair", "1", "|H v - lambda v|"),
+    ),
+    *variables(
+        "edge",
+        (*_ALONG, "block"),
+        "float64",
+        (
+            "block_sharpness",
+            "largest Hessian eigenvalue of one parameter array, the others held fixed",
+            "1",
+            "lambda_max(S H S), S selects the array",
+        ),
+        ("block_residual", "residual of its eigenpair", "1", "|S H S v - lambda v|"),
+    ),
+    *variables(
+        "edge",
+        (*_ALONG, "draw", "node"),
+        "float64",
+        (
+            "density_node",
+            "node of the quadrature of the density of Hessian eigenvalues; NaN: one too many",
+            "1",
+            "sum_k w_k f(x_k) ~ tr f(H) / p",
+            "Ubaru, Chen and Saad 2017",
+        ),
+        ("density_weight", "weight of the node, of sum one; 0 where there is no node"),
     ),
     *variables(
         "edge",

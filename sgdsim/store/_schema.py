@@ -69,6 +69,9 @@ COORDINATES: tuple[CoordinateSpec, ...] = (
     CoordinateSpec("member", "member", "int64", "number of a trajectory whose curvature is probed"),
     CoordinateSpec("rank", "rank", "int64", "rank of a Hessian eigenvalue, the largest is 0"),
     CoordinateSpec("bucket", "bucket", "int64", "number of a component of a random projection"),
+    CoordinateSpec("block", "block", "int64", "number of a parameter array, in flatten order"),
+    CoordinateSpec("draw", "draw", "int64", "number of a random start vector of the density"),
+    CoordinateSpec("node", "node", "int64", "number of a quadrature node, in ascending order"),
     CoordinateSpec("case", "case", "str", "name of the case"),
     CoordinateSpec("series", "case", "str", "cases that differ in learning rate or width only"),
     CoordinateSpec(

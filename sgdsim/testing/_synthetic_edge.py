@@ -11,6 +11,7 @@ from sgdsim.store import EDGE_OPERATORS, EDGE_STATES, RunStore
 
 _STEPS, _RECORD_EVERY = 4000, 20
 _RANKS, _BUCKETS = 3, 4
+_BLOCKS, _DRAWS, _NODES = 3, 2, 6
 _CATAPULT_END = 400
 
 
@@ -96,6 +97,9 @@ def synthetic_edge_run(
             "step": step,
             "rank": range(_RANKS),
             "bucket": range(_BUCKETS),
+            "block": range(_BLOCKS),
+            "draw": range(_DRAWS),
+            "node": range(_NODES),
             "claim": [0],
             "quantity": ["late_ratio"],
             "text": ["GD ends at the edge."],
@@ -228,11 +232,37 @@ def _values(
         **known,
         "hessian_eigenvalue": falling,
         "hessian_residual": 0.02 * falling,
+        **_dense(random, known["sharpness"], arrays=2 if process.kind == "sde" else _BLOCKS),
         "state": states,
         "products": np.full(shape, 4, np.int32),
         "time": process.learning_rate * step,
         "operator": np.array(EDGE_OPERATORS.index(process.operator), np.int8),
         **_summary(process, known, edge, step, lost, states),
+    }
+
+
+def _dense(
+    random: np.random.Generator, sharpness: Float[np.ndarray, "m k"], arrays: int
+) -> dict[str, np.ndarray]:
+    """Make blocks, of which a process may have fewer, and a density that ends at the sharpness."""
+    share = np.where(np.arange(_BLOCKS) < arrays, [0.5, 0.9, 0.2], np.nan)
+    # Most eigenvalues are near zero, some negative; fewer nodes than there is room for.
+    places = np.array([-0.08, 0.0, 0.04, 0.35, 1.0])
+    weights = np.array([0.1, 0.7, 0.15, 0.03, 0.02])
+    top = sharpness[..., None, None]
+    shape = (*sharpness.shape, _DRAWS, places.size)
+    moved = np.append(0.02 * random.standard_normal((_DRAWS, places.size - 1)), [[0.0]] * _DRAWS, 1)
+    room = [(0, 0)] * 3 + [(0, _NODES - places.size)]
+    weights = np.broadcast_to(weights, shape)
+    return {
+        "block_sharpness": sharpness[..., None] * share,
+        "block_residual": 1e-4 * sharpness[..., None] * share,
+        "density_node": np.pad(top * (places + moved), room, constant_values=np.nan),
+        "density_weight": np.where(np.isnan(top), np.nan, np.pad(weights, room)),
+        "fisher_sharpness": 0.95 * sharpness,
+        "noise_eigenvalue": 0.1 * sharpness,
+        "noise_trace": 0.3 * sharpness,
+        "further_products": np.full(sharpness.shape, 40, np.int32),
     }
 
 

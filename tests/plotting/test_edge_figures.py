@@ -7,18 +7,20 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import PolyCollection, QuadMesh
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.container import ErrorbarContainer
 from matplotlib.patches import Rectangle
 
 from sgdsim.plotting import (
+    plot_block_sharpness,
     plot_break_even,
     plot_phase_diagram,
     plot_predicted_loss,
     plot_process_distances,
     plot_sharpness,
     plot_sharpness_ratios,
+    plot_spectral_density,
     plot_spectrum,
     save_figures,
 )
@@ -329,6 +331,101 @@ def test_the_spectrum_draws_the_stored_numbers(tree, data):
     assert plot_spectrum(narrow) is None
 
 
+def mesh(ax):
+    """Numbers of a heat map, and the edges of its columns and rows."""
+    (found,) = [c for c in ax.collections if isinstance(c, QuadMesh)]
+    corners, numbers = np.asarray(found.get_coordinates()), found.get_array()
+    assert numbers is not None
+    return np.ma.filled(numbers, np.nan), corners[0, :, 0], corners[:, 0, 1]
+
+
+def plain_density(one, place, width):
+    """Mean over start vectors of Gaussians, by the definition."""
+    draws = []
+    for nodes, weights in zip(one.density_node.values, one.density_weight.values, strict=True):
+        pairs = [(x, w) for x, w in zip(nodes, weights, strict=True) if np.isfinite(x)]
+        heights = [w * np.exp(-(((place - x) / width) ** 2) / 2) for x, w in pairs]
+        draws.append(sum(heights) / width / np.sqrt(2 * np.pi))
+    return np.mean(draws, axis=0)
+
+
+def test_the_density_is_that_of_the_stored_quadratures(tree, data):
+    figure = drawn(plot_spectral_density(tree))
+    panels = figure.axes[:8]
+    names = [ax.get_title().split("\n")[0] for ax in panels]
+    assert names == data.process.values.tolist()
+    for ax, name in zip(panels, names, strict=True):
+        one = data.sel(process=name).isel(trajectory=0)
+        heights, steps, places = mesh(ax)
+        nodes = one.density_node.values[np.isfinite(one.density_node.values)]
+        edge = float(one.threshold.max())
+        top = max(nodes.max(), edge) if edge <= 2 * nodes.max() and name != "Adam" else nodes.max()
+        width = 0.012 * (top - nodes.min())
+        for step in (0, 77, 150):  # the SDE ends after the last of these
+            column = np.flatnonzero(steps[:-1] <= one.step.values[step])[-1]
+            middles = (places[1:] + places[:-1]) / 2
+            expected = plain_density(one.isel(step=step), middles, width)
+            seen = expected > 1e-6
+            assert seen.sum() > 10
+            np.testing.assert_allclose(10 ** heights[seen, column], expected[seen], rtol=1e-6)
+    assert "threshold 2/eta = 4" in panels[0].get_title()
+    assert set(line(panels[0], "threshold")[1]) == {4.0}
+    adam = panels[names.index("Adam")]
+    assert not adam.lines, "its threshold is one of the preconditioned Hessian"
+    labels = [ax.get_ylabel() for ax in figure.axes]
+    assert "log10 of the density [1/eigenvalue]" in labels
+
+
+def test_a_density_is_shown_where_it_was_recorded(tree, data):
+    weights = data.density_weight.values.copy()
+    weights[:, 0, 10:20] = np.nan
+    figure = drawn(plot_spectral_density(changed(tree, density_weight=weights)))
+    heights, steps, _ = mesh(figure.axes[0])
+    assert np.isnan(heights).all(axis=0).nonzero()[0].tolist() == list(range(10, 20))
+    sde = mesh(figure.axes[4])[1]
+    assert sde[-1] == 3010, "half a record after its last step"
+    assert figure.axes[4].get_xlim() == (sde[0], sde[-1])
+    assert np.isfinite(steps).all()
+
+
+def test_a_long_run_has_a_density_of_fewer_columns(tree, data):
+    long = tree.copy()
+    many = data.isel(step=np.repeat(np.arange(data.step.size), 5))
+    long["edge"] = xr.DataTree(many.assign_coords(step=np.arange(many.step.size)))
+    heights, steps, _ = mesh(drawn(plot_spectral_density(long)).axes[0])
+    assert heights.shape[1] == steps.size - 1 == 400
+
+
+def test_blocks_draw_the_stored_numbers(tree, data):
+    figure = drawn(plot_block_sharpness(tree))
+    for number, name in enumerate(["GD", "GD, half", "catapult", "SGD"]):
+        one = data.sel(process=name).isel(trajectory=0)
+        for block in range(3):
+            step, value = line(figure.axes[number], f"array {block}")
+            np.testing.assert_array_equal(step, one.step)
+            np.testing.assert_array_equal(value, one.block_sharpness.isel(block=block))
+        np.testing.assert_array_equal(line(figure.axes[number], "whole Hessian")[1], one.sharpness)
+    assert set(line(figure.axes[0], "threshold")[1]) == {4.0}
+    sde = [ln.get_label() for ln in figure.axes[4].lines]
+    assert "array 1" in sde
+    assert "array 2" not in sde, "its network has fewer arrays"
+    assert "threshold" not in [ln.get_label() for ln in figure.axes[5].lines]
+
+
+def test_the_sharpest_of_many_blocks(tree, data):
+    scale = np.linspace(1.0, 0.1, 14)
+    many = data.isel(block=[1] * 14).assign_coords(block=np.arange(14))
+    wide = tree.copy()
+    wide["edge"] = xr.DataTree(many.assign(block_sharpness=many.block_sharpness * scale))
+    figure = drawn(plot_block_sharpness(wide))
+    assert "the 10 sharpest" in figure.get_suptitle()
+    shown = [ln.get_label() for ln in figure.axes[0].lines]
+    assert shown == ["whole Hessian", *(f"array {i}" for i in range(10)), "threshold"]
+    narrow = tree.copy()
+    narrow["edge"] = xr.DataTree(data.isel(block=[], node=[], draw=[]))
+    assert plot_block_sharpness(narrow) is plot_spectral_density(narrow) is None
+
+
 def test_distances_draw_the_stored_numbers(tree, data):
     figure = drawn(plot_process_distances(tree))
     (ax,) = figure.axes
@@ -423,7 +520,7 @@ def test_a_run_that_has_only_begun_has_no_figures(tree):
     real = [name for name, variable in tree["edge"].data_vars.items() if variable.dtype.kind == "f"]
     begun = changed(tree, **dict.fromkeys(real, np.nan), state=0, final_state=0, entry_step=-1)
     assert [name for name, draw in OF_A_RUN.items() if draw(begun) is not None] == []
-    assert len(OF_A_RUN) == 6
+    assert len(OF_A_RUN) == 8
 
 
 def test_every_figure_is_saved(tree, data, tmp_path):
@@ -442,8 +539,8 @@ def test_a_dataset_from_elsewhere_may_have_little(tree):
     bare.attrs = {"study": "edge", "title": "theirs"}
     drawn(plot_sharpness(bare))
     drawn(plot_sharpness_ratios(bare))
-    for draw in (plot_spectrum, plot_process_distances, plot_predicted_loss, plot_break_even):
-        assert draw(bare) is None
+    for name in set(OF_A_RUN) - {"sharpness", "ratios"}:
+        assert OF_A_RUN[name](bare) is None
 
 
 def test_records_without_a_sharpness_leave_no_gap(tree, data):
@@ -466,7 +563,7 @@ def test_many_processes_with_any_names_fit(tree, data, name):
         assert OF_A_RUN[name](other) is None
     else:
         figure = drawn(OF_A_RUN[name](other))
-        assert len(figure.axes) <= 16
+        assert len(figure.axes) <= 16 + (name == "density")  # which has a colour bar
 
 
 def test_sixteen_processes_look_different():

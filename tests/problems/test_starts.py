@@ -12,6 +12,7 @@ from sgdsim.problems import (
     LipschitzProduct,
     Network,
     ScalarDeepLinear,
+    array_count,
     biased_network,
     build_problem,
     build_start,
@@ -87,6 +88,7 @@ def test_starts_fit_their_problems(problem, kind, parameters):
     theta = build_start(table, start)
     assert isinstance(theta, kind)
     assert sizes(theta) == parameters
+    assert array_count(table) == len(jax.tree.leaves(theta))
     built = build_problem(table)
     assert np.isfinite(built.problem.empirical_risk(theta))
     if built.held_out is not None:

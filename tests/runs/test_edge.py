@@ -4,6 +4,7 @@ import io
 import json
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -11,13 +12,15 @@ from rich.console import Console
 
 import sgdsim
 from sgdsim._errors import ScenarioError
+from sgdsim.curvature import SpectralDensity
+from sgdsim.plotting import save_figures
 from sgdsim.runs._edge import EdgeRun
 from sgdsim.runs._edge_report import print_edge
 from sgdsim.scenario import EdgeScenario, load_scenario
 from sgdsim.store import EDGE_OPERATORS, EDGE_STATES, validate
 from sgdsim.testing import assert_same_run
 
-pytestmark = pytest.mark.usefixtures("lean")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("lean")]
 
 TINY = """study = "edge"
 name = "tiny-edge"
@@ -167,7 +170,6 @@ class Killed(BaseException):
     """What nothing catches, as nothing catches a kill."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("at", [(0, 16), (1, 8), (2, 8), (3, 16)])
 def test_killed_after_a_chunk_it_goes_on_to_the_same_bits(tmp_path, monkeypatch, file, whole, at):
     out, probe = tmp_path / "run", EdgeRun.probe
@@ -183,6 +185,101 @@ def test_killed_after_a_chunk_it_goes_on_to_the_same_bits(tmp_path, monkeypatch,
             sgdsim.run(load_scenario(file), out, quiet=True)
     sgdsim.resume(out, quiet=True)
     assert_same_run(whole, out)
+
+
+EVERYTHING = """study = "edge"
+name = "everything"
+title = "All that can be measured"
+[problem]
+kind = "regression"
+data = {kind = "chebyshev", degree = 2, training = 6}
+model = {kind = "mlp", hidden = [3], activation = "tanh", output_bias = false}
+[start]
+kind = "random"
+[ensemble]
+trajectories = 2
+steps = 4
+record_every = 1
+chunk_steps = 2
+seed = 0
+[curvature]
+also = ["smallest", "gauss_newton", "fisher", "noise", "blocks", "density", "critical",
+        "self_stabilisation", "alignment"]
+density_probes = 3
+density_depth = 14
+[[process]]
+name = "squares"
+dynamics = {kind = "sgd", learning_rate = 0.1, batch_size = 2}
+[[process]]
+name = "classes"
+dynamics = {kind = "gd", learning_rate = 0.1}
+[process.problem]
+kind = "classification"
+ridge = 0.1
+data = {kind = "hypercube", training = 8, reference = 8, dimension = 3, classes = 2, split_seed = 0}
+model = {kind = "mlp", hidden = [2], activation = "tanh"}
+"""
+
+
+def test_all_that_can_be_measured_and_a_kill(tmp_path, monkeypatch):
+    file, probe = tmp_path / "everything.toml", EdgeRun.probe
+    file.write_text(EVERYTHING)
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    sgdsim.run(load_scenario(file), whole, quiet=True)
+
+    def killed(self):
+        probe(self)
+        if self.position == (0, 2):
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EdgeRun, "probe", killed)
+        with pytest.raises(Killed):
+            sgdsim.run(load_scenario(file), out, quiet=True)
+    sgdsim.resume(out, quiet=True)
+    assert_same_run(whole, out)
+    assert validate(whole) == []
+    edge = sgdsim.open_run(whole)["edge"].to_dataset()
+    along = ("process", "trajectory", "step")
+    for name in ("fisher_sharpness", "noise_eigenvalue", "noise_trace", "further_products"):
+        assert edge[name].dims == along
+        assert (edge[name] > 0).all(), name
+    # Two matrices and one vector of biases; two matrices alone.
+    assert edge["block_sharpness"].dims == (*along, "block")
+    arrays = edge["block_sharpness"].notnull().all(("trajectory", "step")).values.tolist()
+    assert arrays == [[True, True, True], [True, True, False]]
+    np.testing.assert_array_less(edge["block_sharpness"].max("block"), edge["sharpness"] + 1e-3)
+    # Nine and twelve parameters: no more nodes than that.
+    assert edge["density_node"].dims == (*along, "draw", "node")
+    assert edge["density_node"].shape[3:] == (3, 14)
+    nodes = edge["density_node"].notnull().all(("trajectory", "step", "draw")).sum("node")
+    assert nodes.values.tolist() == [9, 12]
+    np.testing.assert_allclose(edge["density_weight"].sum("node"), 1.0, rtol=1e-5)
+    record = edge.sel(process="squares", step=2).isel(trajectory=0)
+    quadrature = record[["density_node", "density_weight"]].dropna("node")
+    density = SpectralDensity(*(jnp.asarray(quadrature[name].values) for name in quadrature))
+    np.testing.assert_allclose(density.nodes[:, -1], record["sharpness"], rtol=1e-3)
+    assert float(density.mass_above(-1e6).value) == pytest.approx(1.0)
+    figures = {path.name for path in save_figures(sgdsim.open_run(whole), tmp_path / "figures")}
+    assert {"density.png", "blocks.png"} <= figures
+
+
+def test_a_run_without_blocks_and_density_has_none(edge):
+    assert edge.sizes["block"] == edge.sizes["draw"] == edge.sizes["node"] == 0
+
+
+@pytest.mark.parametrize("name", ["gauss_newton", "fisher", "noise", "alignment"])
+def test_what_needs_rows_is_refused_on_a_landscape(file, name):
+    hyperbola = "{kind='landscape', landscape={kind='hyperbola', product=1.0}}"
+    settings = [
+        f"process.2.problem={hyperbola}",
+        "process.2.start={kind='point', theta=[2.0, 0.7]}",
+        "process.3.problem=" + hyperbola,
+        f"curvature.also=['{name}', 'blocks', 'density']",
+    ]
+    with pytest.raises(ScenarioError, match=f"'{name}' needs a network and its rows"):
+        load_scenario(file, settings)
+    load_scenario(file, [*settings[:3], "curvature.also=['blocks', 'density', 'smallest']"])
 
 
 @pytest.mark.parametrize(
@@ -239,6 +336,7 @@ def test_processes_may_have_problems_of_their_own(file, tmp_path):
     scenario = load_scenario(
         file,
         [
+            "curvature.also=['blocks', 'density']",
             "process.0.problem={kind='landscape', landscape={kind='hyperbola', product=1.0}}",
             "process.0.start={kind='point', theta=[2.0, 0.7]}",
             "process.0.dynamics={kind='gd', learning_rate=0.1}",
@@ -253,5 +351,12 @@ def test_processes_may_have_problems_of_their_own(file, tmp_path):
     start = edge.sel(process="SGD").isel(step=0, trajectory=0)
     hessian = [[0.7**2, 2 * 1.4 - 1], [2 * 1.4 - 1, 4.0]]
     np.testing.assert_allclose(start["sharpness"], np.linalg.eigvalsh(hessian)[-1], rtol=1e-5)
+    # A landscape has one array, so that its block is all there is.
+    np.testing.assert_allclose(start["block_sharpness"].values[0], start["sharpness"], rtol=1e-5)
+    assert np.isnan(start["block_sharpness"].values[1:]).all()
+    assert start.sizes["block"] == 4
+    density = start[["density_node", "density_weight"]].dropna("node")
+    for nodes in density["density_node"].values:
+        np.testing.assert_allclose(nodes, np.linalg.eigvalsh(hessian), rtol=1e-5)
     # Parameters that are not those of the first process have no distance from it.
     assert edge["distance"].sel(process="Adam").isnull().all()

@@ -409,7 +409,7 @@ def regression_tables(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def edge_tables(draw: st.DrawFn) -> dict[str, Any]:
-    tables = draw(common_tables()) | {"study": "edge"}
+    tables: dict[str, Any] = draw(common_tables()) | {"study": "edge"}
     chunk, steps = tables["ensemble"]["chunk_steps"], tables["ensemble"]["steps"]
     kinds = {"classification": data_tables(), "regression": regression_tables()}
     kind = draw(st.sampled_from(sorted(kinds)))
@@ -438,6 +438,8 @@ def edge_tables(draw: st.DrawFn) -> dict[str, Any]:
         "trace_products": st.just(0) | st.integers(2, 10**6),
         "sketch": seeds,
         "also": st.lists(st.sampled_from(get_args(Further)), unique=True),
+        "density_probes": counts,
+        "density_depth": counts,
         "seed": seeds,
     }
     tables["curvature"] = draw(st.fixed_dictionaries({}, optional=measured))

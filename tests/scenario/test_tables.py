@@ -303,7 +303,12 @@ OTHERS: dict[type[Table], tuple[dict[str, Any], dict[str, Boundary]]] = {
             "most_batches": ([2, 2**31 - 1], [1, 0, 2.0, 2**31]),
             "trace_products": ([0, 2], [1, -1, 2.0]),
             "sketch": SEED,
-            "also": ([[], ["critical", "smallest"]], [["critcal"], "critical", [1]]),
+            "also": (
+                [[], ["critical", "smallest"], ["fisher", "noise", "blocks", "density"]],
+                [["critcal"], "critical", [1]],
+            ),
+            "density_probes": COUNT,
+            "density_depth": COUNT,
             "seed": SEED,
         },
     ),

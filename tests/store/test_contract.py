@@ -155,13 +155,17 @@ CONTRACT = {
             "sharpness_error midpoint_sharpness preconditioned_sharpness batch_sharpness "
             "batch_sharpness_stderr gradient_noise_interaction "
             "gradient_noise_interaction_stderr hessian_trace hessian_trace_stderr "
-            "smallest_eigenvalue smallest_residual gauss_newton_sharpness "
+            "smallest_eigenvalue smallest_residual gauss_newton_sharpness gauss_newton_residual "
+            "fisher_sharpness fisher_residual noise_eigenvalue noise_residual noise_trace "
+            "further_products "
             "critical_sharpness critical_sharpness_low critical_sharpness_high "
             "sharpening sharpening_slope gradient_alignment noise_alignment noise_cosine "
             "noise_cosine_stderr predicted_loss threshold products batches state "
             "distance distance_stderr"
         ),
         ("process", "trajectory", "step", "rank"): "hessian_eigenvalue hessian_residual",
+        ("process", "trajectory", "step", "block"): "block_sharpness block_residual",
+        ("process", "trajectory", "step", "draw", "node"): "density_node density_weight",
         ("process", "trajectory", "step", "bucket"): "sketch",
         ("process", "step"): "time step_size",
         ("process", "trajectory"): (
@@ -195,6 +199,7 @@ INTEGERS = {
     "entry_high",
     "break_even_step",
     "products",
+    "further_products",
     "batches",
     "entry_step",
     "exit_step",
