@@ -1,16 +1,21 @@
 # Two commands for a fresh clone: `make run` and `make test`. Both create .venv on first use.
+# `make test` leaves out what is marked slow; `make test-all` runs everything.
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 
-.PHONY: run test lint clean
+.PHONY: run test test-all lint clean
+
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 run: $(VENV)/installed
 	$(VENV)/bin/sgdsim run stagnation $(ARGS)
 
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
-	  $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: $(VENV)/installed-test
+	$(PYTEST) $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

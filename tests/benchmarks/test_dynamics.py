@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "dynamics.py"
 CONTENDERS = [
     "bare GD scan",
@@ -27,7 +29,6 @@ CONTENDERS = [
 ]
 
 
-@pytest.mark.slow
 def test_quick_run_times_every_contender():
     done = subprocess.run(
         [sys.executable, SCRIPT, "--quick", "--only", "small"],

@@ -12,6 +12,8 @@ import pytest
 from sgdsim.store import RunStore, open_run
 from sgdsim.testing import synthetic_run
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "faults.py"
 
 
@@ -43,7 +45,6 @@ def test_losses_and_differences_are_counted(datasets, tmp_path):
     assert datasets.compare(reference, out).lost == 1
 
 
-@pytest.mark.slow
 def test_quick_run_prints_the_table():
     done = subprocess.run(
         [sys.executable, SCRIPT, "--quick", "--only", "damage"],

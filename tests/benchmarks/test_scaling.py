@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -97,7 +99,6 @@ def test_a_longer_sweep_is_told_to_need_no_further_program(scaling, monkeypatch,
     assert re.search(r"programs more than for 2 +\| 0 +\| 3 +\| no ", printed)
 
 
-@pytest.mark.slow
 def test_programs_are_counted_in_a_process_of_their_own():
     done = subprocess.run(
         [sys.executable, BENCHMARKS / "scaling.py", "--quick", "--only", "programs"],

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "step_cost.py"
 QUANTITIES = [
     "small: engine / bare GD",
@@ -19,7 +21,6 @@ QUANTITIES = [
 ]
 
 
-@pytest.mark.slow
 def test_quick_run_prints_the_table():
     done = subprocess.run(
         [sys.executable, SCRIPT, "--quick", "--only", "small"],

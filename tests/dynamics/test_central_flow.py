@@ -19,7 +19,7 @@ from sgdsim.dynamics import (
 )
 from sgdsim.problems import Problem, cast
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 #: What the sharpening of the toy below pulls at: two of three directions rise.
 PULL = np.array([[0.10, 0.04, 0.02], [0.04, -0.06, 0.03], [0.02, 0.03, 0.05]])

@@ -40,7 +40,7 @@ from sgdsim.stability import (
     rmsprop_threshold,
 )
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 
 # ------------------------------------------------------------------ linear processes, exactly

@@ -38,7 +38,7 @@ from sgdsim.testing._dense import (
     dense_root,
 )
 
-pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64", "unoptimised")]
 
 ETA, BATCH, VARIANCE, STD, DRAWS = 0.3, 2.5, 0.4, 0.7, 20_000
 

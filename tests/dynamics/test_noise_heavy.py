@@ -17,7 +17,7 @@ from sgdsim.dynamics import (
 from sgdsim.dynamics._steppers import Iterate
 from sgdsim.testing._dense import dense_covariance, dense_gradients
 
-pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64", "unoptimised")]
 
 ETA, BATCH, ALPHA, DEGREES, DRAWS = 0.3, 2.5, 1.6, 4.5, 20_000
 PROBABILITIES = np.array([0.003, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 0.997])

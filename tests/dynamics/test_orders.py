@@ -21,7 +21,7 @@ from sgdsim.dynamics import (
 )
 from sgdsim.problems import Problem
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 
 def slope(x, y) -> float:

@@ -23,7 +23,7 @@ from sgdsim.dynamics import (
 from sgdsim.dynamics._brownian import LevyNormals, LevyPath, draw_substeps
 from sgdsim.dynamics._solvers import SOLVERS
 
-pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64", "unoptimised")]
 
 ETA, BATCH = 0.3, 2.0
 ADDITIVE, MINIBATCH = IsotropicNoise(0.4), MinibatchNoise(BATCH)

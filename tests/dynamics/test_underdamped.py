@@ -32,7 +32,7 @@ from sgdsim.dynamics import (
 )
 from sgdsim.problems import Problem
 
-pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64", "unoptimised")]
 
 ETA, MOMENTUM, VARIANCE, CURVATURE = 0.2, 0.8, 0.5, 1.5
 GAMMA = (1 - MOMENTUM) / np.sqrt(ETA)

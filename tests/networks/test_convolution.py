@@ -10,7 +10,7 @@ from sgdsim.networks import convolution_geometry, convolution_norm, convolution_
 from sgdsim.networks._circulant import circulant_bound
 from sgdsim.testing import dense_convolution
 
-pytestmark = pytest.mark.usefixtures("unoptimised")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unoptimised")]
 
 # Singular values of LAPACK, the oracle, have rounding errors of their own.
 ROUNDING = 1e-13

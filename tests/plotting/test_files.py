@@ -14,6 +14,8 @@ from sgdsim.plotting import save_figures
 from sgdsim.store import open_run
 from sgdsim.testing import synthetic_dynamics_run
 
+pytestmark = pytest.mark.slow
+
 NAMES = [
     f"{name}.{kind}"
     for name in ("survival", "distance", "bounds", "convexity", "convexity_map")

@@ -12,6 +12,8 @@ from sgdsim.plotting import plot_sweep, save_figures
 from sgdsim.store import SweepAxis, as_location, open_run
 from sgdsim.testing import synthetic_sweep
 
+pytestmark = pytest.mark.slow
+
 RATE = SweepAxis("learning_rate", {"learning_rate": [0.4, 0.1, 0.2, 0.8]})
 SIZE = SweepAxis("batch_size", {"batch_size": [8, 32]})
 KIND = SweepAxis("kind", {"kind": ["sgd", "sde"]})

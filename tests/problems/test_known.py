@@ -20,7 +20,7 @@ from sgdsim.problems import (
 from sgdsim.scenario import CaseProblem
 from sgdsim.testing._dense import dense_hessian
 
-pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64", "unoptimised")]
 
 LANDSCAPES = {
     "quadratic": {"kind": "quadratic", "eigenvalues": [3.0, 0.5, 0.0]},

@@ -27,6 +27,8 @@ from sgdsim.testing._tasks import (
     wait_for_permission,
 )
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("distributed")
 
 
@@ -224,7 +226,6 @@ def test_a_worker_killed_while_working_costs_nothing(tmp_path):
     assert len(started(tmp_path, 7)) >= 7  # six tasks, at least one of them twice
 
 
-@pytest.mark.slow
 def test_a_task_that_kills_its_workers_is_lost_and_the_others_are_not():
     done = Outcomes()
     run_tasks(exit_if_negative, [1, -2, 3, 4, 5], "local:2", done)
@@ -292,7 +293,6 @@ def test_a_scheduler_killed_and_started_again_costs_only_what_was_in_flight(tmp_
     assert done == {task: task[1] for task in tasks}
 
 
-@pytest.mark.slow
 def test_a_scheduler_that_does_not_come_back_is_named(tmp_path):
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"

@@ -23,6 +23,8 @@ from sgdsim.stagnation import (
     quadratic_constants,
 )
 
+pytestmark = pytest.mark.slow
+
 WELL = "{ kind = 'landscape', landscape = { kind = 'double_well' } }"
 NETWORK = (
     "{ kind = 'teacher_student', dimension = 3, hidden = [2], activation = 'tanh', "
@@ -164,7 +166,6 @@ def said(tree: xr.DataTree, name: str) -> dict[str, str]:
     return json.loads(tree.attrs[f"statement_{NAMES.index(name)}"])
 
 
-@pytest.mark.slow
 def test_what_the_command_line_prints(ran):
     out, process = ran
     assert process.returncode == 0, process.stderr
@@ -210,7 +211,6 @@ KNOWN = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "where"), KNOWN.items(), ids=KNOWN.keys())
 def test_numbers_are_known_exactly_where_they_should_be(exits, name, where):
     values = exits[name]
@@ -219,7 +219,6 @@ def test_numbers_are_known_exactly_where_they_should_be(exits, name, where):
     assert set(exits.case.values[values.notnull().any(rest).values]) == where
 
 
-@pytest.mark.slow
 def test_bounds_on_exits_are_known_exactly_where_they_should_be(exits):
     last = exits["log_exit_bound"].isel(look=-1).notnull()
     assert bool((last.all("theory") == last.any("theory")).all())
@@ -234,7 +233,6 @@ def test_bounds_on_exits_are_known_exactly_where_they_should_be(exits):
         assert int(violated.sel(case=name)) == expected, name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(COUNTED))
 def test_staying_recounted(exits, name):
     one = exits.sel(case=name)
@@ -258,7 +256,6 @@ def test_staying_recounted(exits, name):
         assert float(one.mean_exit_time) == pytest.approx(expected)
 
 
-@pytest.mark.slow
 def test_the_small_run_tells_cases_apart(exits):
     """Else the recount above would compare ones with ones."""
     left = 1 - exits["stay_probability"].isel(look=-1)
@@ -268,7 +265,6 @@ def test_the_small_run_tells_cases_apart(exits):
     assert bool((switched.switch_step > 0).any())
 
 
-@pytest.mark.slow
 def test_the_certificate_of_a_quadratic(exits):
     """Computed again from the numbers in the file; flat directions have no part in it."""
     for name, dimension, radius in (("round", 2, 0.07), ("valley", 2, 0.09)):
@@ -295,7 +291,6 @@ def kernel(dimension: int, radius: float) -> np.ndarray:
     return np.concatenate([[0.0], exits])
 
 
-@pytest.mark.slow
 def test_the_exact_law(exits):
     for name, radius in (("round", 0.07), ("valley", 0.09)):
         one = exits.sel(case=name)
@@ -304,7 +299,6 @@ def test_the_exact_law(exits):
         assert float(one.exact_exit_probability) == pytest.approx(1 - expected[-1], rel=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.statistical
 def test_what_is_counted_agrees_with_the_exact_law(exits):
     """Counted and split; a law of one dimension more or less is told apart."""
@@ -326,7 +320,6 @@ def test_what_is_counted_agrees_with_the_exact_law(exits):
     assert abs(math.log(truth) - middle) < 4 * half
 
 
-@pytest.mark.slow
 def test_the_certificate_of_linear_regression(exits, scenario):
     """From the rows, with formulas of this test and with those of the library."""
     with jax.enable_x64(True):
@@ -370,7 +363,6 @@ def scenario(tmp_path_factory) -> ExitsScenario:
     return loaded
 
 
-@pytest.mark.slow
 @pytest.mark.statistical
 def test_the_price_of_the_best_of_four_wells(exits):
     one = exits.sel(case="minima")
@@ -384,7 +376,6 @@ def test_the_price_of_the_best_of_four_wells(exits):
     assert abs(float(one.mean_gap)) > 5 * stderr
 
 
-@pytest.mark.slow
 def test_the_bounds_on_the_gap_are_their_terms(exits, tree):
     one = exits.sel(case="teacher")
     for bound in ("G1", "G2", "G3"):
@@ -400,7 +391,6 @@ def test_the_bounds_on_the_gap_are_their_terms(exits, tree):
     assert said(tree, "outputs")["no gap bound"] == "they are about balls in parameter space"
 
 
-@pytest.mark.slow
 def test_a_start_outside_is_a_reason_and_no_number(exits, tree):
     one = exits.sel(case="outside")
     assert "200 trajectories start outside the set" in said(tree, "outside")["outside"]
@@ -413,7 +403,6 @@ def test_a_start_outside_is_a_reason_and_no_number(exits, tree):
     assert float(one.constant_value.sel(evidence="certificate", constant="start_distance")) == 1
 
 
-@pytest.mark.slow
 def test_a_learning_rate_too_large_is_a_reason_and_no_number(exits, tree):
     one = exits.sel(case="diverging")
     assert one.status.values.tolist() == [2] * 200
@@ -429,7 +418,6 @@ def test_a_learning_rate_too_large_is_a_reason_and_no_number(exits, tree):
         )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "reason"),
     [(name, "Euclidean distance") for name in ("ellipsoid", "sublevel", "level", "outputs")]
@@ -446,7 +434,6 @@ def test_a_set_that_the_bounds_do_not_know_is_a_reason_and_no_number(exits, tree
     assert bool((one.constant_sample_size == -1).all())
 
 
-@pytest.mark.slow
 def test_no_bound_on_staying_exceeds_what_was_seen(exits):
     for name in ("round", "valley", "regression"):
         one = exits.sel(case=name)
@@ -458,7 +445,6 @@ def test_no_bound_on_staying_exceeds_what_was_seen(exits):
         assert sampled >= proved - 1e-6
 
 
-@pytest.mark.slow
 def test_basins(exits, tree):
     level = exits.sel(case="level")
     assert (level.basin.values >= 0).sum() == 4
@@ -473,7 +459,6 @@ def test_basins(exits, tree):
     )
 
 
-@pytest.mark.slow
 def test_the_formula_of_kramers(exits):
     """Barrier 1/4, curvatures 2 and -1, D = eta s/2 = 0.1; V = 2 (1/4)/s."""
     one = exits.sel(case="level")
@@ -485,7 +470,6 @@ def test_the_formula_of_kramers(exits):
     assert high > float(one.exact_exit_time) / 1.5
 
 
-@pytest.mark.slow
 def test_claims_are_evaluated_on_the_dataset(tree, exits):
     claims = tree["claims"].to_dataset()
     one = exits.sel(case="round")

@@ -17,6 +17,8 @@ from sgdsim.runs._output import RunPaths
 from sgdsim.scenario import load_scenario
 from sgdsim.store import as_location
 
+pytestmark = pytest.mark.slow
+
 #: Long enough to be killed on the way.
 LONG = ("ensemble.steps=1000", "ensemble.record_every=10", "ensemble.chunk_steps=20")
 
@@ -55,7 +57,6 @@ def pair(command, environment):
             process.communicate()
 
 
-@pytest.mark.slow
 def test_two_processes_killed_and_resumed_give_what_one_gives(
     wells, tmp_path, pair, lean, unoptimised
 ):

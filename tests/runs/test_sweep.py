@@ -13,6 +13,8 @@ from sgdsim._errors import ScenarioError, StoreError
 from sgdsim.scenario import load_scenario, sweep_points
 from sgdsim.testing import assert_same_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shell(lean, command, finish):
@@ -327,7 +329,6 @@ def test_a_dead_sweep_in_an_object_store_is_resumed(sweep, swept, killed, remote
         sgdsim.run(load_scenario(str(sweep)), remote, quiet=True)
 
 
-@pytest.mark.slow
 def test_two_workers_give_in_an_object_store_what_the_serial_executor_gives(
     sweep, swept, shell, s3
 ):

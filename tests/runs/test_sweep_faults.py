@@ -20,6 +20,8 @@ from sgdsim.scenario import load_scenario
 from sgdsim.store import count_statuses, validate
 from sgdsim.testing import assert_same_run
 
+pytestmark = pytest.mark.slow
+
 #: The command line on a disk that is full from the tenth write of a point on.
 FULL = """
 import resource
@@ -60,7 +62,6 @@ def unfinished(sweep, tmp_path, monkeypatch, lean):
     return tmp_path / "run"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="process groups")
 def test_a_cluster_that_is_killed_whole_loses_nothing(sweep, swept, tmp_path, command, environment):
     pytest.importorskip("distributed")

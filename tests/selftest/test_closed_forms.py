@@ -9,6 +9,8 @@ import pytest
 from sgdsim import dynamics, stability
 from sgdsim.selftest import CLOSED_FORMS, run_check, variance
 
+pytestmark = pytest.mark.slow
+
 
 def module(name: str) -> ModuleType:
     return importlib.import_module(f"sgdsim.selftest._{name}")

@@ -14,7 +14,7 @@ from sgdsim.stagnation import (
     quench,
 )
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 
 @pytest.mark.parametrize("seed", range(3))

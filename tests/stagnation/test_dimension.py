@@ -19,6 +19,8 @@ from sgdsim.stagnation import (
     top_subspace,
 )
 
+pytestmark = pytest.mark.slow
+
 EIGENVALUES = np.array([5.0, 3.0, 1.0, 0.5, 0.2, 0.1])
 
 

@@ -31,7 +31,7 @@ from sgdsim.stagnation import (
 
 ESC, WSC, RSI, PL, QG = range(5)
 KEY = jax.random.key(0)
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 
 def fibre_at(landscape, point, **settings):

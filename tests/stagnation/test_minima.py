@@ -11,7 +11,7 @@ from sgdsim.problems import Network, Problem, cross_entropies, digits, random_ne
 from sgdsim.stagnation import find_minimum, hessian_spectrum
 from sgdsim.testing._dense import dense_covariance, dense_gradients, dense_hessian
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 
 def test_softmax_on_a_few_digits():

@@ -10,7 +10,7 @@ from sgdsim._errors import SgdsimError
 from sgdsim.problems import DeepLinear, DoubleWell, Hyperbola, Sphere
 from sgdsim.stagnation import hessian_nullity, nearest_minimum, normal_space
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 
 def flat_rows(tree):

@@ -21,7 +21,7 @@ from sgdsim.stagnation._exponential_flow import _phi1, _phi3, follow_gradient_fl
 from sgdsim.stagnation._refine import _residuals, half_square_curvature, refine
 from sgdsim.testing._dense import dense_hessian
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 
 def egg_box(theta):
@@ -177,7 +177,6 @@ def test_other_losses_are_not_taken_for_half_squares(network_problem):
     assert half_square_curvature(lambda t: jnp.zeros(()), theta) is None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("noise", "ridge"), [(0.0, 0.0), (0.5, 0.01)])
 def test_teacher_student_quenches_are_minima(noise, ridge):
     """With and without residuals at the minimum; the dense Hessian has the same smallest value."""

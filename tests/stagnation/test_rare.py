@@ -22,6 +22,8 @@ from sgdsim.stagnation import (
     splitting_exit_rate,
 )
 
+pytestmark = pytest.mark.slow
+
 ETA, NOISE = 0.05, 0.04  # with mu = 1: the settings of section 13 of the theory
 
 

@@ -31,7 +31,7 @@ from sgdsim.stagnation import (
     ellipsoid_of_stationary_covariance,
 )
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 RNG = np.random.default_rng(42)
 ROTATION = np.linalg.qr(RNG.normal(size=(6, 6))).Q

@@ -21,6 +21,8 @@ from sgdsim._errors import StoreError
 from sgdsim.store import RunStore, export_netcdf, open_run, validate
 from sgdsim.testing import synthetic_run
 
+pytestmark = pytest.mark.slow
+
 LOSS = np.zeros((3, 3), np.float32)
 
 

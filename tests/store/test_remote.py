@@ -29,6 +29,8 @@ from sgdsim.store import (
 from sgdsim.store._files import disk_errors
 from sgdsim.testing import synthetic_run
 
+pytestmark = pytest.mark.slow
+
 AXES = (SweepAxis("learning_rate", {"learning_rate": [0.1, 0.4]}),)
 
 
