@@ -381,7 +381,8 @@ def test_a_density_is_shown_where_it_was_recorded(tree, data):
     weights[:, 0, 10:20] = np.nan
     figure = drawn(plot_spectral_density(changed(tree, density_weight=weights)))
     heights, steps, _ = mesh(figure.axes[0])
-    assert np.isnan(heights).all(axis=0).nonzero()[0].tolist() == list(range(10, 20))
+    missing = np.flatnonzero(np.isnan(heights).all(axis=0))
+    assert missing.tolist() == list(range(10, 20))
     sde = mesh(figure.axes[4])[1]
     assert sde[-1] == 3010, "half a record after its last step"
     assert figure.axes[4].get_xlim() == (sde[0], sde[-1])
