@@ -12,6 +12,8 @@ from sgdsim.scenario import load_scenario
 from sgdsim.store import SweepAxis, open_run
 from sgdsim.testing import synthetic_dynamics_run, synthetic_sweep
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "analysis" / "bound_tightness.py"
 
 

@@ -13,6 +13,8 @@ from sgdsim._errors import StoreError
 from sgdsim.store import SweepAxis, open_run
 from sgdsim.testing import synthetic_dynamics_run, synthetic_edge_run, synthetic_sweep
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "analysis" / "edge_of_stability.py"
 

@@ -13,6 +13,8 @@ from sgdsim._errors import StoreError
 from sgdsim.store import open_run
 from sgdsim.testing import synthetic_dynamics_run, synthetic_run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "analysis" / "sde_validity.py"
 NAMES = ["SGD, small", "SDE, small", "SGD, large", "SDE, large"]
@@ -107,7 +109,6 @@ def test_other_runs_are_refused(study, tmp_path):
     assert not (tmp_path / "figures").exists()
 
 
-@pytest.mark.slow
 def test_on_a_real_run(study, side_by_side_run, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     study.main(side_by_side_run, tmp_path / "figures")

@@ -12,6 +12,8 @@ from sgdsim._errors import StoreError
 from sgdsim.store import open_run
 from sgdsim.testing import synthetic_exits_run, synthetic_run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "analysis" / "stagnation.py"
 

@@ -12,7 +12,7 @@ from sgdsim.curvature import batch_curvature, batch_sharpness
 from sgdsim.problems import Problem, cast
 from sgdsim.testing._dense import dense_gradients, dense_hessian
 
-pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64", "unoptimised")]
 
 SIZE = 2
 

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from sgdsim.curvature import flat_product, follow, hessian_product
 from sgdsim.testing._dense import dense_hessian
 
-pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64", "unoptimised")]
 
 P = 40
 

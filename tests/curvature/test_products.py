@@ -28,7 +28,7 @@ from sgdsim.testing._dense import (
     dense_hessian_aligned,
 )
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 N, CLASSES = 7, 3
 

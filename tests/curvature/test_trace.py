@@ -11,7 +11,7 @@ from sgdsim.curvature import hessian_product, trace, xtrace
 from sgdsim.problems import Network, Problem, Rows, cast, cross_entropies
 from sgdsim.testing._dense import dense_hessian
 
-pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64", "unoptimised")]
 
 P = 100
 

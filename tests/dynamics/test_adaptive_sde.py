@@ -25,7 +25,7 @@ from sgdsim.dynamics import (
 from sgdsim.problems import Problem
 from sgdsim.testing._dense import dense_gradients
 
-pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64", "unoptimised")]
 
 CURVATURE, START = 1.3, 1.5
 

@@ -8,7 +8,7 @@ import pytest
 from sgdsim.dynamics import SDE, Iterate, MinibatchNoise, gradient_descent
 from sgdsim.stability import gradient_descent_threshold, variance_ratio
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 CURVATURE, START, STEPS, COUNT = 0.5, 2.0, 25, 20_000
 #: Rows at -1 and 1 and batch size 1: the noise of a step has this variance.

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TRAJECTORIES = 3
 ETAS = (0.1, 0.2, 0.4, 0.3)
 RADII = (0.5, 0.7, 0.2, 0.9)

@@ -13,7 +13,7 @@ from sgdsim.dynamics import Iterate, WithPast, adam, minibatch_sgd, precondition
 from sgdsim.ensemble import CurvatureObserver, _curvature_further
 from sgdsim.problems import BiasedNetwork, Network, Rows, cross_entropies, squared_errors
 
-pytestmark = pytest.mark.usefixtures("x64", "unoptimised")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64", "unoptimised")]
 
 _RNG = np.random.default_rng(0)
 INPUTS = _RNG.standard_normal((12, 3))

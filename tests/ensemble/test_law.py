@@ -7,7 +7,7 @@ import scipy.linalg
 
 from sgdsim.testing._dense import discrete_lyapunov
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 ETA, BATCH, COUNT, STEPS = 0.8, 2.0, 20_000, 60
 HESSIAN = np.array([[1.5, 0.4], [0.4, 0.7]])

@@ -13,6 +13,8 @@ from sgdsim.stagnation import arrhenius_fit_log_rates
 from sgdsim.store import open_run
 from sgdsim.testing import synthetic_exits_run
 
+pytestmark = pytest.mark.slow
+
 STEMS = ["exits", "survival", "arrhenius", "convexity", "gap", "gap_width", "basins"]
 
 

@@ -12,6 +12,8 @@ from sgdsim.plotting._save import FIGURES
 from sgdsim.store import open_run
 from sgdsim.testing import synthetic_dynamics_run, synthetic_run, synthetic_training_run
 
+pytestmark = pytest.mark.slow
+
 FABRICATED = {
     "stagnation": synthetic_run,
     "dynamics": synthetic_dynamics_run,

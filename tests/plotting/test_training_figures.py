@@ -19,6 +19,8 @@ from sgdsim.plotting import (
 from sgdsim.store import SweepAxis, open_run
 from sgdsim.testing import synthetic_sweep, synthetic_training_run
 
+pytestmark = pytest.mark.slow
+
 OF_A_RUN = [plot_bounds, plot_bounds_over_time, plot_factors, plot_tightness]
 
 

@@ -11,7 +11,7 @@ from scipy.optimize import brentq, minimize
 
 from sgdsim.problems import AbstractLandscape, DeepLinear, LipschitzProduct, ScalarDeepLinear
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 HIDDEN = [(4,), (1, 1, 1), (2, 5, 3)]
 LOSSES = {

@@ -15,6 +15,8 @@ from sgdsim.runs import RunPaths, check_output, find_run
 from sgdsim.runs._output import clear_output, is_run
 from sgdsim.testing import synthetic_run
 
+pytestmark = pytest.mark.slow
+
 
 def upload(folder: Path, url: str) -> RunPaths:
     """Copy a run folder to a URL."""

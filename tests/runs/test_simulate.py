@@ -12,6 +12,8 @@ from sgdsim import Ensemble, Problem, Schedule, no_observables, simulate
 from sgdsim.dynamics import SDE, SVAG, MinibatchGradient, heavy_ball
 from sgdsim.ensemble import choose_layout
 
+pytestmark = pytest.mark.slow
+
 ETA = 0.1
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 import sgdsim
 from sgdsim.ensemble import root_key
@@ -12,6 +13,8 @@ from sgdsim.runs._exits import ExitsRun
 from sgdsim.runs._session import session
 from sgdsim.scenario import ExitsScenario, Scenario, load_scenario
 from sgdsim.stagnation import Splitting
+
+pytestmark = pytest.mark.slow
 
 CASE = """[[case]]
 name = "{name}"

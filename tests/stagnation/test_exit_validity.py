@@ -19,6 +19,8 @@ from sgdsim.stagnation import (
     stationary_radius,
 )
 
+pytestmark = pytest.mark.slow
+
 STEPS = 200
 
 

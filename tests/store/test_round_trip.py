@@ -22,6 +22,8 @@ from sgdsim.store import (
 )
 from sgdsim.testing import synthetic_run
 
+pytestmark = pytest.mark.slow
+
 STEP_CHUNKS = (slice(0, 3), slice(3, 6), slice(6, 7))
 
 

@@ -23,6 +23,8 @@ from sgdsim.store import (
 )
 from sgdsim.testing import synthetic_run
 
+pytestmark = pytest.mark.slow
+
 #: Two axes; along the first one learning rate and rule change together.
 AXES = (
     SweepAxis("zip", {"zip": range(2), "learning_rate": [0.1, 0.4], "rule": ["sgd", "adam"]}),
