@@ -6,8 +6,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgdsim.plotting._edge_density import draw_threshold
 from sgdsim.plotting._edge_look import (
+    draw_threshold,
     is_preconditioned,
     legend_of,
     measured,

@@ -6,12 +6,12 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from sgdsim.plotting._edge_look import (
+    draw_threshold,
     is_preconditioned,
     legend_of,
     measured,
@@ -19,7 +19,7 @@ from sgdsim.plotting._edge_look import (
     threshold_text,
 )
 from sgdsim.plotting._exits import case_panels, text_of
-from sgdsim.plotting._style import BLACK, axis_label, group, run_name
+from sgdsim.plotting._style import axis_label, group, run_name
 
 #: Places along the eigenvalues, and the width of the Gaussian as a share of their range.
 _PLACES, _WIDTH = 240, 0.012
@@ -173,9 +173,3 @@ def _edges(steps: Int[np.ndarray, " step"]) -> Float[np.ndarray, " step_edge"]:
         return np.array([steps[0] - 0.5, steps[0] + 0.5])
     middles = (steps[1:] + steps[:-1]) / 2
     return np.concatenate([[2 * steps[0] - middles[0]], middles, [2 * steps[-1] - middles[-1]]])
-
-
-def draw_threshold(ax: Axes, one: xr.Dataset) -> None:
-    """Draw the threshold of the first trajectory."""
-    edge = measured(one, "threshold").values[0]
-    ax.plot(one["step"], edge, color=BLACK, lw=1.4, ls="--", label="threshold")

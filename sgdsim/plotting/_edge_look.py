@@ -245,3 +245,9 @@ def suits_logarithm(values: np.ndarray, factor: float | int) -> bool:
     """Whether numbers span so much that a linear axis would hide most of them."""
     known = values[np.isfinite(values)]
     return bool(known.size and known.min() > 0 and known.max() > factor * known.min())
+
+
+def draw_threshold(ax: Axes, one: xr.Dataset) -> None:
+    """Draw the threshold of the first trajectory of a process."""
+    edge = measured(one, "threshold").values[0]
+    ax.plot(one["step"], edge, color=BLACK, lw=1.4, ls="--", label="threshold")

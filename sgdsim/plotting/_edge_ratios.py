@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from sgdsim.plotting._edge_look import (
     MOST_TRAJECTORIES,
     batch_ratio,
+    draw_threshold,
     is_preconditioned,
     late_text,
     legend_of,
@@ -178,7 +179,7 @@ def _draw_spectrum(ax: Axes, one: xr.Dataset) -> None:
             ax.fill_between(steps[known], low, high, color=colours[rank], alpha=0.3, lw=0)
     edge = measured(one, "threshold").values[0]
     if np.isfinite(edge).any() and not is_preconditioned(one):
-        ax.plot(steps, edge, color=BLACK, lw=1.2, ls="--", label="threshold")
+        draw_threshold(ax, one)
     ax.set_xlim(step_limits(one))
     if suits_logarithm(values[0], 100):
         use_logarithm(ax, values[0])

@@ -224,7 +224,7 @@ class EdgeRun(ProcessesRun[EdgeScenario]):
         # The dataset is written by whole chunks; behind the end of a shorter process are none.
         beyond = 0 if rows.stop - rows.start == chunk else chunk - 1
         beyond = min(beyond, schedule.steps // schedule.record_every + 1 - rows.stop)
-        blocks = len(self.dimensions(self.scenario).coords["block"])
+        blocks = _most_arrays(self.scenario)
         values = {}
         for name, value in on_host(found, self.trajectories).items():
             spec = _RECORDED[name]
